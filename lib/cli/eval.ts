@@ -1,0 +1,97 @@
+import { Option, type Command } from 'commander';
+import { consoleReport } from '../train/report';
+import { floors } from './floors';
+import { addSettings, integerFrom, positive } from './options';
+import { table } from './output';
+import type { Context } from './program';
+import { percent } from '../train/report';
+import type { LinearProbeOptions } from '../train';
+
+interface EvalOptions {
+  checkpoint: string;
+  data: string;
+  limit?: number;
+  device?: string;
+  threads?: number;
+  json: boolean;
+}
+
+const notes = `
+DIR holds train/CLASS/* and test/CLASS/*. Accuracies are top-1 shares of the test pictures, for every width; the network
+is frozen, in evaluation mode, and checked to be unchanged.`;
+
+export function addEval(program: Command, context: Context): void {
+  const group = program
+    .command('eval')
+    .summary('accuracy of every width of a checkpoint: knn or linear')
+    .description('Accuracy of every width of a checkpoint, on frozen features.')
+    .addHelpText('after', notes);
+
+  addCommon(group.command('knn'), 'Weighted k-nearest-neighbour classification of every width.')
+    .option('--k <n>', 'neighbours that vote', integerFrom(1), 200)
+    .option('--temperature <x>', 'temperature of their votes', positive, 0.1)
+    .addHelpText(
+      'after',
+      `${notes}\n\nExample:\n  $ slimclr eval knn --checkpoint run/checkpoint.safetensors --data photos --json`,
+    )
+    .action((options: EvalOptions & { k: number; temperature: number }) =>
+      evaluate(context, options, 'knn', { knn: { k: options.k, temperature: options.temperature } }),
+    );
+
+  addCommon(group.command('linear'), 'Linear classifiers trained on frozen features, one per width.')
+    .addOption(
+      new Option('--probe <kind>', 'one layer per width, or one sliced layer')
+        .choices(['switchable', 'slimmable'])
+        .default('switchable'),
+    )
+    .addOption(
+      new Option('--loss <kind>', "sub-widths learn from labels and the full width's probe, or from labels")
+        .choices(['distill', 'labels'])
+        .default('distill'),
+    )
+    .option('--lr <x>', 'learning rate, for features scaled to mean length 1', positive, 30)
+    .option('--epochs <n>', 'epochs; the rate falls tenfold at 60 % and 80 %', integerFrom(1), 100)
+    .option('--batch <n>', 'features per step', integerFrom(1), 256)
+    .option('--seed <n>', 'seed of the order and of the first weights', integerFrom(0), 0)
+    .addHelpText(
+      'after',
+      `${notes}\n\nExample:\n  $ slimclr eval linear --checkpoint run/checkpoint.safetensors --data photos`,
+    )
+    .action((options: EvalOptions & Required<Omit<LinearProbeOptions, 'onEpoch'>>) => {
+      const { probe, loss, lr, epochs, batch, seed } = options;
+      return evaluate(context, options, 'linear', { linear: { probe, loss, lr, epochs, batch, seed } });
+    });
+}
+
+function addCommon(command: Command, description: string): Command {
+  command
+    .description(description)
+    .requiredOption('--checkpoint <file>', "a run's checkpoint.safetensors")
+    .requiredOption('--data <dir>', 'pictures in class folders');
+  return addSettings(command, ['limit', 'device', 'threads']).option(
+    '--json',
+    'print the result as one JSON object',
+    false,
+  );
+}
+
+async function evaluate(
+  { output }: Context,
+  { checkpoint, data, limit, device, threads, json }: EvalOptions,
+  name: 'knn' | 'linear',
+  what: Parameters<ReturnType<typeof floors.train>['evaluateCheckpoint']>[0],
+): Promise<void> {
+  const where = { checkpoint, data, limit, device, threads, report: consoleReport() };
+  const { accuracy, chance } = await floors.train().evaluateCheckpoint(what, where);
+  if (json) {
+    output.out(JSON.stringify({ [name]: accuracy, chance }));
+    return;
+  }
+  output.out(
+    table(
+      ['width', name],
+      Object.entries(accuracy).map(([width, share]) => [width, percent(share)]),
+    ),
+  );
+  output.err(`chance: ${percent(chance)}`);
+}

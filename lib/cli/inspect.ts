@@ -1,0 +1,108 @@
+import type { Command } from 'commander';
+import type { Arch, ResNetOptions } from '../nn';
+import type { Checkpoint } from '../train';
+import { ConfigError } from '../train/config';
+import { floors } from './floors';
+import { addSettings, integerFrom } from './options';
+import { count, table } from './output';
+import type { Context } from './program';
+
+interface InspectOptions {
+  checkpoint?: string;
+  arch?: Arch;
+  widths?: number[];
+  image?: number;
+  stem?: 'cifar' | 'imagenet';
+  baseWidth?: number;
+  classes?: number;
+  json: boolean;
+}
+
+const notes = `
+"backbone" is the network up to its pooled features. "total" adds what stands on it: of a checkpoint its projector, of
+an architecture a linear classifier. MACs are multiply-accumulates for one picture.
+
+Examples:
+  $ slimclr inspect --arch resnet50
+  $ slimclr inspect --checkpoint run/checkpoint.safetensors --json`;
+
+export function addInspect(program: Command, { output }: Context): void {
+  const command = program
+    .command('inspect')
+    .summary('widths, parameters and MACs of a checkpoint or an architecture')
+    .description('Widths, parameters and multiply-accumulates of a checkpoint or of an architecture.')
+    .option('--checkpoint <file>', "a run's checkpoint.safetensors");
+  addSettings(command, ['arch', 'widths', 'image', 'stem', 'baseWidth'], {
+    arch: null,
+    image: '32 with the cifar stem, else 224; of a checkpoint its own',
+  })
+    .option('--classes <n>', 'of the classifier (default: 1000, at 64 pixels or fewer 10)', integerFrom(1))
+    .option('--json', 'print the result as one JSON object', false)
+    .addHelpText('after', notes)
+    .action(async (options: InspectOptions) => {
+      const { checkpoint: file, arch, json } = options;
+      if ((file === undefined) === (arch === undefined)) throw new ConfigError('give either --checkpoint or --arch');
+      const checkpoint = file === undefined ? null : await floors.train().readCheckpoint(file);
+      const info = checkpoint ? inspectCheckpoint(checkpoint, options) : inspectArch(options);
+      if (json) {
+        output.out(JSON.stringify(info));
+        return;
+      }
+      for (const [name, value] of Object.entries(info)) {
+        if (name !== 'widths')
+          output.out(`${name}: ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`);
+      }
+      const header = ['width', 'parameters', 'MACs', 'backbone parameters', 'backbone MACs', 'features'];
+      const rows = Object.entries(info.widths).map(([width, w]) => [
+        width,
+        ...[w.parameters, w.macs, w.backbone.parameters, w.backbone.macs].map(count),
+        String(w.features),
+      ]);
+      output.out(`\n${table(header, rows)}`);
+    });
+}
+
+/** What `inspect` tells of a checkpoint. */
+export function inspectCheckpoint({ file, config, progress }: Checkpoint, options: Partial<InspectOptions> = {}) {
+  for (const name of ['widths', 'stem', 'baseWidth', 'classes'] as const) {
+    if (options[name] !== undefined) throw new ConfigError(`--${name} goes with --arch; a checkpoint has its own`);
+  }
+  const { arch, image, stem, widths, baseWidth, head, dim } = config;
+  return {
+    checkpoint: file,
+    method: config.method,
+    arch,
+    stem,
+    image: options.image ?? image,
+    head,
+    step: progress.step,
+    epoch: progress.step / progress.stepsPerEpoch,
+    epochs: config.epochs,
+    widths: costs({ arch, stem, widths, baseWidth, head, outDim: dim }, options.image ?? image),
+  };
+}
+
+function inspectArch({ arch, widths, stem, baseWidth, image, classes }: InspectOptions) {
+  const { stems } = floors.nn().ARCHITECTURES[arch!];
+  const side = image ?? (stem === 'cifar' || !(stems as readonly string[]).includes('imagenet') ? 32 : 224);
+  const chosen = stem ?? (side <= 64 ? 'cifar' : stems[0]);
+  const outDim = classes ?? (side <= 64 ? 10 : 1000);
+  const network = { arch: arch!, widths, stem: chosen, baseWidth, head: 'supervised', outDim } as const;
+  return { arch, stem: chosen, image: side, head: `classifier of ${outDim}`, widths: costs(network, side) };
+}
+
+/** By width: parameters and MACs, in total and of the backbone, and the number of features. */
+function costs(options: ResNetOptions, image: number) {
+  const network = new (floors.nn().SlimmableResNet)(options);
+  try {
+    return Object.fromEntries(
+      network.widths.map((width, i) => {
+        const { backbone, head } = network.cost(i, [image, image]);
+        const [parameters, macs] = [backbone.parameters + head.parameters, backbone.macs + head.macs];
+        return [String(width), { parameters, macs, backbone, features: network.featureDims[i] }];
+      }),
+    );
+  } finally {
+    network.dispose();
+  }
+}

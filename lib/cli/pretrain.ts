@@ -1,0 +1,74 @@
+import type { Command } from 'commander';
+import { ConfigError, readSettings, settingNames } from '../train/config';
+import { consoleReport, describeKnn } from '../train/report';
+import { floors } from './floors';
+import { addSettings, settingsOf } from './options';
+import type { Context } from './program';
+
+const notes = `
+Settings may stand in a YAML or JSON file (--config), under the names of the options:
+  arch: resnet20
+  widths: [1, 0.75, 0.5, 0.25]
+  slow-start: 10
+Options on the command line win over the file.
+
+OUT then holds config.json (the settings in full), metrics.jsonl (a line per log step and per evaluation) and
+checkpoint.safetensors, which is replaced only by a whole new one.
+
+Ctrl-C finishes the step, saves and exits with code 130; a second Ctrl-C quits at once. --resume goes on exactly from the
+last checkpoint, with the settings in OUT.
+
+Examples:
+  $ slimclr pretrain --data cifar10 --epochs 20 --slow-start 10 --limit 10000 --out run
+  $ slimclr pretrain --data imagenet --arch resnet50 --batch 256 --precision bf16 --out run
+  $ slimclr pretrain --out run --resume`;
+
+/** Exit code of a run that was interrupted and saved: the shell's for Ctrl-C. */
+export const interruptedCode = 130;
+
+export function addPretrain(program: Command, context: Context): void {
+  const { output, setExitCode } = context;
+  const command = program
+    .command('pretrain')
+    .summary('pre-train a slimmable network on a folder of pictures, without labels')
+    .description('Pre-trains a slimmable network on a folder of pictures, without labels (MoCo v2 with SlimCLR).')
+    .requiredOption('--out <dir>', 'folder of the run')
+    .option('--config <file>', 'settings in a YAML or JSON file')
+    .option('--resume', 'go on with the run in --out', false)
+    .option('--json', 'print the result as one JSON object', false);
+  addSettings(command, settingNames);
+  command.addHelpText('after', notes).action(async (options: Record<string, unknown>) => {
+    const { out, config, resume, json } = options as { out: string; config?: string; resume: boolean; json: boolean };
+    const settings = { ...(config === undefined ? {} : readSettings(config)), ...settingsOf(options) };
+    if (!resume && settings.data === undefined) throw new ConfigError('[config] data is missing, give --data <dir>');
+    const result = await interruptible(context, (signal) =>
+      floors.train().pretrain(settings, { out, resume, signal, report: consoleReport() }),
+    );
+    if (result.interrupted) {
+      output.err(
+        `saved after step ${result.step} of ${result.steps}; go on with: slimclr pretrain --out ${out} --resume`,
+      );
+      setExitCode(interruptedCode);
+    } else {
+      output.err(`done; checkpoint: ${result.checkpoint}`);
+      if (!json && result.knn) output.out(describeKnn(result.knn, result.chance!));
+    }
+    if (json) output.out(JSON.stringify(result));
+  });
+}
+
+/** Runs `work` so that Ctrl-C or SIGTERM asks it to stop, and a second one quits at once. */
+export async function interruptible<T>({ output }: Context, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const onSignal = () => {
+    if (controller.signal.aborted) process.exit(interruptedCode);
+    output.err('\nfinishing the step and saving; Ctrl-C again quits at once');
+    controller.abort();
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  try {
+    return await work(controller.signal);
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+  }
+}

@@ -1,0 +1,96 @@
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { consoleReport, percent } from '../train/report';
+import { ConfigError, type SettingName, type Settings } from '../train/config';
+import { floors } from './floors';
+import { addSettings, integerFrom } from './options';
+import { count, table } from './output';
+import { inspectCheckpoint } from './inspect';
+import { interruptedCode, interruptible } from './pretrain';
+import type { Context } from './program';
+
+/** Chosen so that two cores take under four minutes. */
+const settings = {
+  arch: 'resnet20',
+  widths: [1, 0.75, 0.5, 0.25],
+  epochs: 10,
+  slowStart: 5,
+  batch: 128,
+  queue: 2048,
+  evalEvery: 5,
+} satisfies Partial<Settings>;
+
+const defaultOut = 'quickstart';
+
+interface QuickstartOptions extends Partial<Settings> {
+  out: string;
+  pictures: number;
+  testPictures: number;
+  json: boolean;
+}
+
+export function addQuickstart(program: Command, context: Context): void {
+  const command = program
+    .command('quickstart')
+    .summary('the whole way on generated pictures, in a few minutes')
+    .description(
+      'Generates labelled pictures of shapes, pre-trains one slimmable ResNet on them without looking at the labels, and ' +
+        'prints what every width has learnt.',
+    )
+    .option('--out <dir>', `folder of pictures and run; an earlier ${defaultOut}/ is replaced`, defaultOut)
+    .option('--pictures <n>', 'pictures to train on', integerFrom(2), 4000)
+    .option('--test-pictures <n>', 'pictures to test on', integerFrom(1), 1000)
+    .option('--json', 'print the result as one JSON object', false);
+  const defaults = Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, String(value)]));
+  addSettings(
+    command,
+    [...(Object.keys(settings) as SettingName[]), 'precision', 'device', 'seed', 'threads'],
+    defaults,
+  );
+  command.action(async ({ out, pictures, testPictures, json, ...chosen }: QuickstartOptions) => {
+    const begin = performance.now();
+    const report = consoleReport();
+    const message = (text: string) => report({ type: 'message', text });
+    const { evaluateCheckpoint, pretrain, readCheckpoint, runFiles } = floors.train();
+    if (out === defaultOut) await rm(out, { recursive: true, force: true });
+    else if (existsSync(join(out, runFiles.checkpoint))) {
+      throw new ConfigError(`[quickstart] ${out} already holds a run; choose another folder`);
+    }
+    const data = join(out, 'pictures');
+    message(`generating ${pictures} pictures of shapes to train on and ${testPictures} to test on, in ${data}`);
+    await floors.data().writeShapes(data, { count: pictures, testCount: testPictures, seed: chosen.seed ?? 0 });
+
+    const run = await interruptible(context, (signal) =>
+      pretrain({ ...settings, ...chosen, data }, { out, signal, report }),
+    );
+    if (run.interrupted) {
+      context.output.err(
+        `saved after step ${run.step} of ${run.steps}; go on with: slimclr pretrain --out ${out} --resume`,
+      );
+      context.setExitCode(interruptedCode);
+      return;
+    }
+    const { checkpoint, untrained, knn, chance } = run;
+    message('training a linear classifier on the frozen features of every width');
+    const { device, threads } = chosen;
+    const { accuracy: linear } = await evaluateCheckpoint({ linear: {} }, { checkpoint, data, device, threads });
+    const widths = Object.entries(inspectCheckpoint(await readCheckpoint(checkpoint)).widths);
+    const seconds = (performance.now() - begin) / 1000;
+    if (json) {
+      const costs = Object.fromEntries(widths.map(([width, { backbone }]) => [width, backbone]));
+      context.output.out(JSON.stringify({ checkpoint, seconds, chance, widths: costs, untrained, knn, linear }));
+      return;
+    }
+    const header = ['width', 'parameters', 'MACs', 'kNN untrained', 'kNN', 'linear'];
+    const rows = widths.map(([width, { backbone }]) => [
+      width,
+      count(backbone.parameters),
+      count(backbone.macs),
+      ...[untrained, knn, linear].map((by) => (by ? percent(by[width]) : '-')),
+    ]);
+    context.output.out(`\n${table(header, rows)}`);
+    context.output.out(`\nchance ${percent(chance!)}; ${Math.round(seconds)} s in all; checkpoint: ${checkpoint}`);
+  });
+}

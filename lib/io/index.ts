@@ -1,0 +1,17 @@
+/** Files: safetensors, atomic replacement, the lock of an output folder, metrics as JSON lines. */
+export {
+  readSafetensors,
+  readSafetensorsHeader,
+  writeSafetensors,
+  toFloat32,
+  SafetensorsError,
+  type Safetensors,
+  type SafetensorsArray,
+  type SafetensorsDType,
+  type SafetensorsHeader,
+  type SafetensorsInfo,
+  type SafetensorsTensor,
+} from './safetensors';
+export { atomicWrite, WriteError } from './atomic-write';
+export { acquireRunLock, RunLockError, LOCK_NAME, type RunLock } from './run-lock';
+export { JsonlWriter, readJsonl, JsonlError, type JsonRecord } from './jsonl';

@@ -1,0 +1,2 @@
+export { LOSS_WEIGHTINGS, lossWeights, type LossWeighting } from './loss-weights';
+export { MoCoV2, type MoCoV2Options, type StepLoss } from './moco-v2';

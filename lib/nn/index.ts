@@ -1,0 +1,10 @@
+export { ResidualBlock, type BlockKind } from './blocks';
+export { SwitchableBatchNorm } from './batch-norm';
+export { SlimmableConv2d, type Size } from './conv';
+export { HEADS, makeHead, makePredictor, type Head, type HeadKind } from './heads';
+export { Initializer } from './init';
+export { SlimmableLinear, SwitchableLinear } from './linear';
+export { Module, type Cost } from './module';
+export { ARCHITECTURES, SlimmableResNet, type Arch, type Precision, type ResNetOptions, type Stem } from './resnet';
+export { loadTensors, readState, type HostTensor, type StateSource } from './state-dict';
+export { checkWidths, fixedChannels, slimChannels } from './widths';

@@ -1,0 +1,8 @@
+export { SGD, type SGDOptions } from './sgd';
+export {
+  LEARNING_RATE_MODES,
+  cosineMomentum,
+  learningRate,
+  type LearningRateMode,
+  type LearningRateSchedule,
+} from './schedules';

@@ -1,0 +1,29 @@
+export { Tensor, type Device, type DType, type TensorData } from './tensor';
+export { tensor, zeros, full, randn, type TensorOptions, type RandnOptions } from './create';
+export { scope, keep } from './scope';
+export { backward, noGrad } from './tape';
+export {
+  cudaStatus,
+  deviceInfo,
+  getDefaultDevice,
+  getNumThreads,
+  memoryStats,
+  setDefaultDevice,
+  setNumThreads,
+  synchronize,
+  trimMemory,
+  unsupported,
+  type MemoryStats,
+} from './device';
+export { conv2d, type Conv2dOptions } from './ops/conv2d';
+export { batchNorm, type BatchNormOptions, type BatchNormParameters } from './ops/batch-norm';
+export { globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pooling';
+export { linear, type LinearOptions } from './ops/linear';
+export { add, cast, fill, relu, scale } from './ops/elementwise';
+export { mean, sum } from './ops/reductions';
+export { l2Normalize } from './ops/l2-normalize';
+export { softmax, softmaxCrossEntropy } from './ops/softmax';
+export { slimInfoNCE, type SlimInfoNCEOptions } from './ops/slim-info-nce';
+export { ema, enqueue, sgd, type SgdOptions } from './ops/update';
+export { augment, augmentParams, augmentRaw, type AugmentOptions, type AugmentParamsOptions, type AugmentRecipe } from './ops/augment';
+export { knn, type KnnOptions } from './ops/knn';

@@ -1,0 +1,373 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { imageCount, scanImageFolder, stepsPerEpoch, trainingBatches, type Batch } from '../data';
+import { acquireRunLock, atomicWrite, JsonlWriter, readJsonl } from '../io';
+import { MoCoV2, type StepLoss } from '../methods';
+import { loadTensors, readState } from '../nn';
+import { learningRate, SGD } from '../optim';
+import { scope, type Device } from '../tensor';
+import {
+  CheckpointError,
+  readCheckpoint,
+  saveCheckpoint,
+  underPrefix,
+  withPrefix,
+  type Checkpoint,
+  type Progress,
+} from './checkpoint';
+import { ConfigError, differences, readSettings, resolveConfig, type RunConfig, type Settings } from './config';
+import { prepareDevice } from './device';
+import { networkOptions } from './encoder';
+import { evaluateKnn } from './evaluate';
+import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
+import type { Report } from './report';
+import { Views } from './views';
+
+/** A run that cannot go on, such as one whose loss is no number any more. */
+export class RunError extends Error {
+  override name = 'RunError';
+}
+
+export interface PretrainOptions {
+  /** Folder of the run; made where it is missing. */
+  out: string;
+  /** Go on with the run in `out`; settings that are left out are taken from there. Default false. */
+  resume?: boolean;
+  /** Aborting it finishes the step, saves and returns. */
+  signal?: AbortSignal;
+  /** Receives what happens; default: nothing is told. See {@link consoleReport}. */
+  report?: Report;
+}
+
+export interface PretrainResult {
+  checkpoint: string;
+  /** Steps done, out of so many. */
+  step: number;
+  steps: number;
+  /** True where the signal ended the run early. */
+  interrupted: boolean;
+  /** kNN accuracy by width (shares from 0 to 1) before training and now; null where nothing was evaluated. */
+  untrained: Record<string, number> | null;
+  knn: Record<string, number> | null;
+  /** What guessing would give; null where the pictures have no classes. */
+  chance: number | null;
+}
+
+/** Names of the files in a run's folder. */
+export const runFiles = {
+  config: 'config.json',
+  metrics: 'metrics.jsonl',
+  checkpoint: 'checkpoint.safetensors',
+} as const;
+
+/**
+ * Pre-trains a slimmable network on a folder of pictures and writes `config.json`, `metrics.jsonl` and
+ * `checkpoint.safetensors` into `out`. A resumed run computes, bit for bit, what the uninterrupted one would have.
+ * @throws ConfigError for wrong settings, and for settings that differ from those of the run to be resumed
+ * @throws DataError, RunLockError, WriteError, CheckpointError, SafetensorsError; RunError for a loss that is not finite
+ */
+export async function pretrain(settings: Partial<Settings>, options: PretrainOptions): Promise<PretrainResult> {
+  const { out, resume = false, report = () => {} } = options;
+  const checkpointFile = join(out, runFiles.checkpoint);
+  if (resume && !existsSync(checkpointFile)) {
+    throw new ConfigError(
+      `[resume] ${out} holds no ${runFiles.checkpoint}; correct the folder, or start without --resume`,
+    );
+  }
+  const former = resume && existsSync(join(out, runFiles.config)) ? readSettings(join(out, runFiles.config)) : {};
+  const merged = { ...former, ...settings } as Settings;
+  resolveConfig(merged, 1); // wrong settings are told before anything is read or written
+  const folder = await scanImageFolder(merged.data);
+  const lock = await acquireRunLock(out);
+  try {
+    if (!resume && existsSync(checkpointFile)) {
+      throw new ConfigError(`[pretrain] ${out} already holds a run; go on with --resume, or choose another folder`);
+    }
+    const config = resolveConfig(merged, await longestSide(folder.train));
+    const checkpoint = resume ? await readCheckpoint(checkpointFile) : null;
+    const changed = checkpoint ? differences(config, checkpoint.config) : [];
+    if (changed.length > 0) {
+      throw new ConfigError(
+        `[resume] cannot go on with other settings: ${changed.join(', ')}; leave them out or start anew`,
+      );
+    }
+    const { device, why } = prepareDevice(config);
+    report({ type: 'message', text: `device ${device}${why ? ` (${why})` : ''}, ${config.precision}` });
+    const pictures = await loadPictures(folder, config, report);
+    const run = new Run(config, pictures, device, options);
+    try {
+      run.open(checkpoint);
+      await atomicWrite(join(out, runFiles.config), [Buffer.from(`${JSON.stringify(config, null, 2)}\n`)]);
+      return await run.train();
+    } finally {
+      run.close();
+    }
+  } finally {
+    report({ type: 'end' });
+    lock.release();
+  }
+}
+
+/** Sums of the losses since the last log line. */
+class LossWindow {
+  private loss = 0;
+  private readonly widths: { sum: number; count: number }[] = [];
+  private steps = 0;
+  private since = performance.now();
+
+  add(loss: number, perWidth: Float32Array): void {
+    this.loss += loss;
+    this.steps++;
+    perWidth.forEach((value, i) => {
+      this.widths[i] ??= { sum: 0, count: 0 };
+      this.widths[i].sum += value;
+      this.widths[i].count++;
+    });
+  }
+
+  /** Means by width, and milliseconds per step. */
+  means(names: readonly number[]): { loss: number; losses: Record<string, number>; ms: number } {
+    const losses = Object.fromEntries(this.widths.map(({ sum, count }, i) => [String(names[i]), sum / count]));
+    return { loss: this.loss / this.steps, losses, ms: (performance.now() - this.since) / this.steps };
+  }
+}
+
+/** One run in memory: the method, its optimizer and where it stands. */
+class Run {
+  private step = 0;
+  private readonly method: MoCoV2;
+  private readonly optimizer: SGD;
+  private readonly views: Views;
+  private readonly stepsPerEpoch: number;
+  private readonly steps: number;
+  private readonly digest: string;
+  private readonly report: Report;
+  private readonly checkpointFile: string;
+  private metrics?: JsonlWriter;
+  private window = new LossWindow();
+  private savedStep = 0;
+  private evaluations = new Map<number, Record<string, number>>();
+
+  constructor(
+    private readonly config: RunConfig,
+    private readonly pictures: Pictures,
+    private readonly device: Device,
+    private readonly options: PretrainOptions,
+  ) {
+    const { batch, epochs } = config;
+    this.report = options.report ?? (() => {});
+    this.stepsPerEpoch = stepsPerEpoch(pictures.train, batch);
+    this.steps = this.stepsPerEpoch * epochs;
+    if (this.steps === 0) {
+      const count = imageCount(pictures.train);
+      throw new ConfigError(`[pretrain] a batch of ${batch} needs as many pictures, there are ${count}; lower --batch`);
+    }
+    this.digest = digestOf(pictures.train, config.data);
+    this.checkpointFile = join(options.out, runFiles.checkpoint);
+    this.method = new MoCoV2({
+      ...networkOptions(config),
+      device,
+      head: config.head,
+      dim: config.dim,
+      queueSize: config.queue,
+      temperature: config.temperature,
+      encoderMomentum: config.encoderMomentum,
+      distill: config.distill,
+      teacherTemperature: config.teacherTemperature,
+      studentTemperature: config.studentTemperature,
+      aux: config.aux,
+      lossWeighting: config.lossWeights,
+    });
+    this.optimizer = new SGD(this.method.parameters(), config);
+    this.views = new Views(pictures.train, config, device);
+  }
+
+  /** Begins anew, or sets everything to where the checkpoint stands. */
+  open(checkpoint: Checkpoint | null): void {
+    const metricsFile = join(this.options.out, runFiles.metrics);
+    if (!checkpoint) {
+      this.metrics = JsonlWriter.create(metricsFile);
+      return;
+    }
+    this.restore(checkpoint);
+    this.metrics = JsonlWriter.resume(metricsFile, this.step);
+    for (const { step, knn } of readJsonl(metricsFile)) {
+      if (knn) this.evaluations.set(step as number, knn as Record<string, number>);
+    }
+    const epoch = (this.step / this.stepsPerEpoch).toFixed(2);
+    this.report({ type: 'message', text: `going on from step ${this.step} of ${this.steps} (epoch ${epoch})` });
+  }
+
+  private restore({ file, progress, tensors }: Checkpoint): void {
+    const count = imageCount(this.pictures.train);
+    if (progress.pictures !== count || progress.digest !== this.digest) {
+      const difference =
+        progress.pictures === count ? 'other names or sizes' : `${count} now, ${progress.pictures} then`;
+      throw new RunError(
+        `[resume] the pictures in ${this.config.data} are not those that the run began with: ${difference}`,
+      );
+    }
+    try {
+      this.method.loadState(withPrefix(tensors, 'module.'));
+      loadTensors('the optimizer', this.optimizer.momentumBuffers, withPrefix(tensors, 'optimizer.momentum.'));
+    } catch (error) {
+      throw new CheckpointError(`[checkpoint] ${file}: ${(error as Error).message}`);
+    }
+    this.step = this.savedStep = progress.step;
+  }
+
+  async train(): Promise<PretrainResult> {
+    const { signal } = this.options;
+    const { batch: batchSize, seed, epochs, image } = this.config;
+    this.report({
+      type: 'start',
+      epochs,
+      steps: this.steps,
+      slowStartSteps: this.slowStartSteps,
+      slimCost: this.slimCost(),
+    });
+    if (!this.evaluations.has(this.step)) await this.evaluate();
+    if (this.step === 0) await this.save();
+
+    const batches = trainingBatches(this.pictures.train, {
+      batchSize,
+      seed,
+      epochs,
+      epoch: Math.floor(this.step / this.stepsPerEpoch),
+      step: this.step % this.stepsPerEpoch,
+      outputSize: image,
+      concurrency: decodeConcurrency,
+      onBad: (bad) => reportBad(bad, this.report),
+    });
+    this.window = new LossWindow();
+    let pending: Promise<void> = Promise.resolve();
+    if (this.step < this.steps && !signal?.aborted) {
+      for await (const batch of batches) {
+        const lr = learningRate(this.schedule, this.step);
+        const losses = this.enqueue(batch, lr);
+        // The step before is awaited while this one computes, so that the device never waits for JavaScript.
+        await pending;
+        pending = this.read(losses, ++this.step, lr);
+        pending.catch(() => {}); // thrown where it is awaited
+        const epochDone = this.step % this.stepsPerEpoch === 0;
+        if (!epochDone && !signal?.aborted) continue;
+        await pending;
+        if (epochDone) await this.evaluate();
+        const due = (this.step / this.stepsPerEpoch) % this.config.checkpointEvery === 0;
+        if (due || this.step === this.steps || signal?.aborted) await this.save();
+        if (signal?.aborted) break;
+        this.window = new LossWindow();
+      }
+    }
+    return this.result();
+  }
+
+  close(): void {
+    this.metrics?.close();
+    this.views.dispose();
+    this.optimizer.dispose();
+    this.method.dispose();
+  }
+
+  private get slowStartSteps(): number {
+    return Math.ceil(this.config.slowStart * this.stepsPerEpoch);
+  }
+
+  private get schedule() {
+    const { lr, warmupEpochs } = this.config;
+    return { lr, steps: this.steps, warmupSteps: Math.round(warmupEpochs * this.stepsPerEpoch) };
+  }
+
+  /** Enqueues a whole step; nothing waits. */
+  private enqueue(batch: Batch, lr: number): StepLoss {
+    const slim = this.step >= this.slowStartSteps;
+    this.optimizer.setLearningRate(lr);
+    return scope(() => {
+      const { query, key } = this.views.training(batch, this.step * this.config.batch);
+      this.optimizer.zeroGrad();
+      const losses = this.method.step(query, key, { slim });
+      this.optimizer.step();
+      return losses;
+    });
+  }
+
+  /** Waits for a step's losses, checks them and logs. */
+  private async read(losses: StepLoss, step: number, lr: number): Promise<void> {
+    const [total, perWidth] = await Promise.all([losses.loss.item(), losses.perWidth.data()]);
+    losses.loss.dispose();
+    losses.perWidth.dispose();
+    this.checkFinite(total, perWidth as Float32Array, step, lr);
+    this.window.add(total, perWidth as Float32Array);
+    this.report({ type: 'progress', step });
+    if (step % this.config.logEvery !== 0 && step !== this.slowStartSteps && step !== this.steps) return;
+    const { loss, losses: byWidth, ms } = this.window.means(this.method.widths);
+    this.window = new LossWindow();
+    const epoch = step / this.stepsPerEpoch;
+    const imagesPerSecond = (1000 * this.config.batch) / ms;
+    this.metrics?.write({ step, epoch, loss, losses: byWidth, lr, ms, images_per_s: imagesPerSecond });
+    this.report({ type: 'step', step, epoch, loss, losses: byWidth, lr, ms, imagesPerSecond });
+  }
+
+  private checkFinite(total: number, perWidth: Float32Array, step: number, lr: number): void {
+    const wrong = this.method.widths.filter((_, i) => i < perWidth.length && !Number.isFinite(perWidth[i]));
+    if (wrong.length === 0 && Number.isFinite(total)) return;
+    const widths = wrong.length > 0 ? `at width ${wrong.join(', ')}` : 'in total';
+    throw new RunError(
+      `[pretrain] the loss of step ${step} (epoch ${(step / this.stepsPerEpoch).toFixed(2)}) is not finite ${widths}; the ` +
+        `checkpoint of step ${this.savedStep} is intact. Lower the learning rate (--lr, now ${lr.toPrecision(3)}) or lengthen ` +
+        'the warm-up (--warmup-epochs), and start anew',
+    );
+  }
+
+  /** kNN of every width, where it is due at this step. An interruption leaves it out; the resumed run catches up. */
+  private async evaluate(): Promise<void> {
+    const { evalEvery } = this.config;
+    const epoch = this.step / this.stepsPerEpoch;
+    if (evalEvery === 0 || !this.pictures.test || (epoch % evalEvery !== 0 && this.step !== this.steps)) return;
+    const { signal } = this.options;
+    const knn = await evaluateKnn(this.method.encoderQ, this.pictures, this.config, this.device, { signal }).catch(
+      (error: unknown) => {
+        if (signal?.aborted) return null;
+        throw error;
+      },
+    );
+    if (!knn) return;
+    this.evaluations.set(this.step, knn);
+    this.metrics?.write({ step: this.step, epoch, knn });
+    this.report({ type: 'knn', step: this.step, epoch, knn, chance: 1 / this.pictures.classes.length });
+  }
+
+  private async save(): Promise<void> {
+    const state = new Map([
+      ...underPrefix(await this.method.state(), 'module.'),
+      ...underPrefix(await readState(this.optimizer.momentumBuffers), 'optimizer.momentum.'),
+    ]);
+    const { step, stepsPerEpoch, digest } = this;
+    const progress: Progress = { step, stepsPerEpoch, pictures: imageCount(this.pictures.train), digest };
+    this.metrics?.flush();
+    await saveCheckpoint(this.checkpointFile, this.config, progress, state);
+    this.savedStep = this.step;
+  }
+
+  /** What a step of all widths costs, in steps of the full network alone: key forward 1, query forward and backward 3. */
+  private slimCost(): number {
+    const { image } = this.config;
+    const { encoderQ, widths } = this.method;
+    const macs = widths.map((_, i) => encoderQ.cost(i, [image, image]).backbone.macs);
+    return (1 + (3 * macs.reduce((a, b) => a + b)) / macs[0]) / 4;
+  }
+
+  private result(): PretrainResult {
+    const evaluated = [...this.evaluations.keys()].sort((a, b) => a - b);
+    const last = evaluated.at(-1);
+    return {
+      checkpoint: this.checkpointFile,
+      step: this.step,
+      steps: this.steps,
+      interrupted: this.step < this.steps,
+      untrained: this.evaluations.get(0) ?? null,
+      knn: last === undefined ? null : this.evaluations.get(last)!,
+      chance: this.pictures.test ? 1 / this.pictures.classes.length : null,
+    };
+  }
+}

@@ -1,0 +1,41 @@
+// What the addon keeps per JavaScript environment (the main thread and each worker have their own).
+#pragma once
+
+#include <napi.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "core/device.h"
+
+namespace slimclr {
+
+class Environment {
+ public:
+  explicit Environment(Napi::Env env);
+  ~Environment();
+  static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
+
+  // "cpu", "cuda" or "cuda:N"; made on first use.
+  Device& device(const std::string& name);
+  // Waits for the streams: arrays that their tasks write to are about to go. Pending promises stay pending.
+  void close();
+
+  // Resolves with `value` (or rejects) when all work enqueued on the device so far is done.
+  Napi::Promise when_done(Device& device, Napi::Value value);
+
+  Napi::FunctionReference tensor_constructor;
+  bool wrapping = false;  // guards the constructor against calls from JavaScript
+
+ private:
+  struct Pending;
+  static void settle(Napi::Env env, Napi::Function, std::nullptr_t*, Pending* pending);
+  using Completion = Napi::TypedThreadSafeFunction<std::nullptr_t, Pending, settle>;
+
+  std::map<std::string, std::unique_ptr<Device>> devices_;
+  Completion completion_;
+  size_t pending_ = 0;
+};
+
+}  // namespace slimclr

@@ -1,0 +1,111 @@
+// The contrastive loss, the optimizer, the queue, augmentations and kNN.
+#include <cstring>
+
+#include "addon/args.h"
+#include "core/ops.h"
+
+namespace slimclr {
+
+namespace {
+
+Napi::Value info_nce(const Args& a) {
+  ops::InfoNceResult r =
+      ops::info_nce(a.tensors(0, "queries"), a.tensor(1, "key"), a.tensor(2, "queue"), a.tensor(3, "weights"),
+                    a.boolean(4, "wantGradients"),
+                    {a.number(5, "temperature"), a.number(6, "teacherTemperature"), a.number(7, "studentTemperature"),
+                     a.number(8, "aux"), a.boolean(9, "similarity"), a.boolean(10, "fullDistill")});
+  return wrap_all(a, r.loss, r.per_width, r.gradients);
+}
+
+// A recipe by name, or as an object whose keys are the fields of AugmentRecipe.
+AugmentRecipe recipe(const Args& a, size_t i) {
+  Napi::Value value = a.value(i);
+  AugmentRecipe r;
+  if (value.IsString()) {
+    std::string name = value.As<Napi::String>().Utf8Value();
+    std::string names;
+    for (const char* const* n = kAugmentRecipeNames; *n; ++n) names += concat(names.empty() ? "" : ", ", *n);
+    check_range(find_augment_recipe(name.c_str(), &r), a.op(), "expected recipe to be one of ", names, ", received '",
+                name.substr(0, 40), "'");
+    return r;
+  }
+  check_type(value.IsObject() && !value.IsArray() && !value.IsTypedArray() && !value.IsFunction(), a.op(),
+             "expected recipe to be a name or an object, received ", describe_js(value));
+  const std::pair<const char*, float*> fields[] = {
+      {"cropMin", &r.crop_min},     {"cropMax", &r.crop_max},       {"brightness", &r.brightness},
+      {"contrast", &r.contrast},    {"saturation", &r.saturation},  {"hue", &r.hue},
+      {"jitterP", &r.jitter_p},     {"grayP", &r.gray_p},           {"blurP", &r.blur_p},
+      {"sigmaMin", &r.sigma_min},   {"sigmaMax", &r.sigma_max},     {"solarizeP", &r.solarize_p},
+      {"flipP", &r.flip_p},         {"solarizeThreshold", &r.solarize_threshold}};
+  Napi::Object object = value.As<Napi::Object>();
+  Napi::Array keys = object.GetPropertyNames();
+  for (uint32_t k = 0; k < keys.Length(); ++k) {
+    std::string key = keys.Get(k).ToString().Utf8Value();
+    std::string shown = key.substr(0, 40);
+    Napi::Value v = object.Get(key);
+    check_type(v.IsNumber(), a.op(), "expected recipe.", shown, " to be a number, received ", describe_js(v));
+    double number = v.As<Napi::Number>().DoubleValue();
+    check_range(number >= -1e6 && number <= 1e6, a.op(), "expected recipe.", shown,
+                " to be a finite number, received ", number);
+    bool known = key == "centreResize";
+    if (known) {
+      check_range(number >= 0 && number <= 16384, a.op(), "expected recipe.centreResize in 0…16384, received ", number);
+      r.centre_resize = static_cast<int>(number);
+    }
+    for (auto& [name, field] : fields)
+      if (key == name) {
+        *field = static_cast<float>(number);
+        known = true;
+      }
+    check_range(known, a.op(), "unknown key recipe.", shown);
+  }
+  return r;
+}
+
+Napi::Value augment_params(const Args& a) {
+  return wrap(a, ops::augment_params(recipe(a, 0), a.tensor(1, "sizes"), a.natural(2, "seed", 9007199254740991),
+                                     static_cast<uint32_t>(a.natural(3, "stream", 0xffffffffLL)),
+                                     a.tensor(4, "offset")));
+}
+
+Napi::Value augment(const Args& a) {
+  Augment p{a.integer(4, "height"), a.integer(5, "width"), {}, {}};
+  std::vector<float> mean = a.floats(6, "mean"), std = a.floats(7, "std");
+  check_range(mean.size() == 3 && std.size() == 3, a.op(), "expected mean and std of 3 numbers, received ", mean.size(),
+              " and ", std.size());
+  std::memcpy(p.mean, mean.data(), sizeof p.mean);
+  std::memcpy(p.std, std.data(), sizeof p.std);
+  return wrap(a, ops::augment(a.tensor(0, "pixels"), a.tensor(1, "offsets"), a.tensor(2, "sizes"),
+                              a.tensor(3, "params"), a.dtype(8, "dtype"), p));
+}
+
+}  // namespace
+
+void init_train(Napi::Object exports) {
+  define(exports, "slimInfoNCE", info_nce);
+  define(exports, "sgd", [](const Args& a) {
+    ops::sgd(a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "momentumBuffers"), a.tensor(3, "lr"),
+             {a.number(4, "momentum"), a.boolean(5, "nesterov"), a.floats(6, "weightDecay")});
+    return a.env().Undefined();
+  });
+  define(exports, "ema", [](const Args& a) {
+    ops::ema(a.tensors(0, "targets"), a.tensors(1, "sources"), a.tensor(2, "m"));
+    return a.env().Undefined();
+  });
+  define(exports, "enqueue", [](const Args& a) {
+    ops::enqueue(a.tensor(0, "queue"), a.tensor(1, "keys"), a.tensor(2, "pointer"));
+    return a.env().Undefined();
+  });
+  define(exports, "augmentParams", augment_params);
+  define(exports, "augment", augment);
+  define(exports, "augmentRaw", [](const Args& a) {
+    return wrap(a, ops::augment_raw(a.tensor(0, "pixels"), a.tensor(1, "offsets"), a.tensor(2, "sizes"),
+                                    a.tensor(3, "params"), a.integer(4, "height"), a.integer(5, "width")));
+  });
+  define(exports, "knn", [](const Args& a) {
+    return wrap(a, ops::knn(a.tensor(0, "query"), a.tensor(1, "bank"), a.tensor(2, "labels"), a.integer(3, "k"),
+                            a.number(4, "temperature"), a.integer(5, "classes")));
+  });
+}
+
+}  // namespace slimclr

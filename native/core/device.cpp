@@ -1,0 +1,28 @@
+#include "core/device.h"
+
+#include "core/backend.h"
+
+namespace slimclr {
+
+Device::Device(std::string name, std::shared_ptr<Stream> stream, std::shared_ptr<Allocator> memory)
+    : name_(std::move(name)), stream_(std::move(stream)), memory_(std::move(memory)) {}
+
+Device::~Device() { stream_->drain(); }
+
+void Device::set_backend(std::unique_ptr<Backend> backend) { backend_ = std::move(backend); }
+
+Tensor Device::empty(const char* op, Shape shape, DType dtype) {
+  Tensor t{std::move(shape), dtype, 1, this, nullptr};
+  t.buffer = std::make_shared<Buffer>(memory_, static_cast<size_t>(count(op, t.shape)) * size_of(dtype));
+  return t;
+}
+
+Tensor Device::empty_activation(const char* op, Shape shape, DType dtype) {
+  count(op, shape);
+  int64_t block = shape.size() == 4 ? backend_->activation_block(shape) : 1;
+  Tensor t{std::move(shape), dtype, block, this, nullptr};
+  t.buffer = std::make_shared<Buffer>(memory_, t.bytes());
+  return t;
+}
+
+}  // namespace slimclr

@@ -1,0 +1,185 @@
+// The contrastive loss, the optimizer, the queue, augmentations and kNN.
+#include <algorithm>
+#include <cmath>
+
+#include "core/checks.h"
+#include "core/ops.h"
+
+namespace slimclr::ops {
+
+InfoNceResult info_nce(const std::vector<Tensor>& queries, const Tensor& key, const Tensor& queue,
+                       const Tensor& weights, bool want_gradients, const InfoNce& p) {
+  const char* op = "slimInfoNCE";
+  auto matrix = [&](const char* name, const Tensor& t) {
+    check_rank(op, name, t, 2);
+    check_dtype(op, name, t, DType::f32);
+    check_device(op, t, key);
+  };
+  int64_t widths = static_cast<int64_t>(queries.size());
+  check_range(widths >= 1 && widths <= 64, op, "expected 1…64 queries, one per width, received ", widths);
+  matrix("key", key);
+  check_range(key.size() > 0, op, "expected a batch that is not empty, received key ", to_string(key.shape));
+  for (const Tensor& q : queries) {
+    matrix("queries", q);
+    check_shape(op, "queries", q, key.shape);
+  }
+  matrix("queue", queue);
+  check_range(queue.dim(1) == key.dim(1) && queue.dim(0) >= 1, op, "expected queue [K, ", key.dim(1),
+              "] with K >= 1, received ", to_string(queue.shape));
+  check_dtype(op, "weights", weights, DType::f32);
+  check_device(op, weights, key);
+  check_shape(op, "weights", weights, {widths});
+  auto positive = [&](const char* name, double v) {
+    check_range(std::isfinite(v) && v >= 1e-3, op, "expected ", name, " >= 0.001, received ", v);
+  };
+  positive("temperature", p.temperature);
+  positive("teacherTemperature", p.teacher_temperature);
+  positive("studentTemperature", p.student_temperature);
+  check_range(p.aux >= 0 && p.aux <= 1, op, "expected aux in [0, 1], received ", p.aux);
+  InfoNceResult out;
+  out.loss = key.device->empty(op, {}, DType::f32);
+  out.per_width = key.device->empty(op, {widths}, DType::f32);
+  if (want_gradients)
+    for (int64_t i = 0; i < widths; ++i) out.gradients.push_back(key.device->empty(op, key.shape, DType::f32));
+  key.device->backend().info_nce(queries, key, queue, weights, out.loss, out.per_width, out.gradients, p);
+  return out;
+}
+
+namespace {
+
+void check_scalar(const char* op, const char* name, const Tensor& t) {
+  check_dtype(op, name, t, DType::f32);
+  check_range(t.size() == 1, op, "expected ", name, " of one element, received ", describe(t));
+}
+
+void check_list(const char* op, const char* name, const std::vector<Tensor>& list, const std::vector<Tensor>& like,
+                const Tensor& scalar) {
+  check_range(list.size() == like.size(), op, "expected ", like.size(), ' ', name, ", received ", list.size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    check_dtype(op, name, list[i], DType::f32);
+    check_shape(op, name, list[i], like[i].shape);
+    check_range(list[i].block == 1, op, "expected ", name, " in plain layout, received an activation");
+    check_device(op, list[i], scalar);
+  }
+}
+
+}  // namespace
+
+void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
+         const Tensor& lr, const Sgd& p) {
+  const char* op = "sgd";
+  check_scalar(op, "lr", lr);
+  check_list(op, "params", params, params, lr);
+  check_list(op, "grads", grads, params, lr);
+  check_list(op, "momentumBuffers", momenta, params, lr);
+  check_range(p.weight_decay.size() == params.size(), op, "expected ", params.size(), " weight decays, received ",
+              p.weight_decay.size());
+  for (float wd : p.weight_decay) check_range(std::isfinite(wd), op, "expected finite weight decays, received ", wd);
+  check_range(p.momentum >= 0 && p.momentum < 1, op, "expected momentum in [0, 1), received ", p.momentum);
+  if (!params.empty()) lr.device->backend().sgd(params, grads, momenta, lr, p);
+}
+
+void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) {
+  const char* op = "ema";
+  check_scalar(op, "m", m);
+  check_list(op, "targets", targets, targets, m);
+  check_list(op, "sources", sources, targets, m);
+  if (!targets.empty()) m.device->backend().ema(targets, sources, m);
+}
+
+void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) {
+  const char* op = "enqueue";
+  check_rank(op, "queue", queue, 2);
+  check_dtype(op, "queue", queue, DType::f32);
+  check_rank(op, "keys", keys, 2);
+  check_dtype(op, "keys", keys, DType::f32);
+  check_range(queue.dim(0) >= 1 && keys.dim(1) == queue.dim(1), op, "expected keys [N, ", queue.dim(1), "] for queue ",
+              to_string(queue.shape), ", received ", to_string(keys.shape));
+  check_range(keys.buffer != queue.buffer, op, "expected keys apart from the queue itself");
+  check_dtype(op, "pointer", pointer, DType::i64);
+  check_range(pointer.size() == 1, op, "expected pointer of one element, received ", describe(pointer));
+  check_device(op, keys, queue);
+  check_device(op, pointer, queue);
+  queue.device->backend().enqueue(queue, keys, pointer);
+}
+
+Tensor augment_params(const AugmentRecipe& recipe, const Tensor& sizes, uint64_t seed, uint32_t stream,
+                      const Tensor& offset) {
+  const char* op = "augmentParams";
+  check_rank(op, "sizes", sizes, 2);
+  check_dtype(op, "sizes", sizes, DType::i32);
+  check_range(sizes.dim(1) == 2, op, "expected sizes [N, 2] (height, width), received ", to_string(sizes.shape));
+  check_dtype(op, "offset", offset, DType::i64);
+  check_range(offset.size() == 1, op, "expected offset of one element, received ", describe(offset));
+  check_device(op, offset, sizes);
+  Tensor params = sizes.device->empty(op, {sizes.dim(0), kAugmentColumns}, DType::f32);
+  if (params.size() > 0) sizes.device->backend().augment_params(recipe, sizes, seed, stream, offset, params);
+  return params;
+}
+
+namespace {
+
+void check_augment(const char* op, const Tensor& pixels, const Tensor& offsets, const Tensor& sizes,
+                   const Tensor& params, int64_t height, int64_t width) {
+  check_rank(op, "pixels", pixels, 1);
+  check_dtype(op, "pixels", pixels, DType::u8);
+  check_rank(op, "offsets", offsets, 1);
+  check_dtype(op, "offsets", offsets, DType::i64);
+  check_dtype(op, "sizes", sizes, DType::i32);
+  check_shape(op, "sizes", sizes, {offsets.dim(0), 2});
+  check_dtype(op, "params", params, DType::f32);
+  check_shape(op, "params", params, {offsets.dim(0), kAugmentColumns});
+  for (const Tensor* t : {&offsets, &sizes, &params}) check_device(op, *t, pixels);
+  check_range(height >= 1 && height <= 16384 && width >= 1 && width <= 16384, op,
+              "expected an output of 1…16384 pixels a side, received ", height, " x ", width);
+}
+
+}  // namespace
+
+Tensor augment(const Tensor& pixels, const Tensor& offsets, const Tensor& sizes, const Tensor& params, DType dtype,
+               const Augment& p) {
+  const char* op = "augment";
+  check_augment(op, pixels, offsets, sizes, params, p.height, p.width);
+  check_type(dtype == DType::f32 || dtype == DType::bf16, op, "expected float32 or bfloat16, received ",
+             name_of(dtype));
+  for (int c = 0; c < 3; ++c)
+    check_range(std::isfinite(p.mean[c]) && std::isfinite(p.std[c]) && p.std[c] > 0, op,
+                "expected a finite mean and std > 0 per channel, received ", p.mean[c], " and ", p.std[c]);
+  Tensor out = pixels.device->empty_activation(op, {offsets.dim(0), 3, p.height, p.width}, dtype);
+  if (out.size() > 0) pixels.device->backend().augment(pixels, offsets, sizes, params, out, p);
+  return out;
+}
+
+Tensor augment_raw(const Tensor& pixels, const Tensor& offsets, const Tensor& sizes, const Tensor& params,
+                   int64_t height, int64_t width) {
+  const char* op = "augmentRaw";
+  check_augment(op, pixels, offsets, sizes, params, height, width);
+  Tensor out = pixels.device->empty(op, {offsets.dim(0), height, width, 3}, DType::u8);
+  if (out.size() > 0) pixels.device->backend().augment_raw(pixels, offsets, sizes, params, out);
+  return out;
+}
+
+Tensor knn(const Tensor& query, const Tensor& bank, const Tensor& labels, int64_t k, double temperature,
+           int64_t classes) {
+  const char* op = "knn";
+  for (auto [name, t] : {std::pair{"query", &query}, {"bank", &bank}}) {
+    check_rank(op, name, *t, 2);
+    check_dtype(op, name, *t, DType::f32);
+    check_device(op, *t, query);
+  }
+  check_range(bank.dim(0) >= 1 && bank.dim(1) == query.dim(1) && bank.dim(1) >= 1, op, "expected bank [M, ",
+              query.dim(1), "] with M >= 1, received ", to_string(bank.shape));
+  check_dtype(op, "labels", labels, DType::i32);
+  check_shape(op, "labels", labels, {bank.dim(0)});
+  check_device(op, labels, query);
+  check_range(k >= 1, op, "expected k >= 1, received ", k);
+  check_range(classes >= 1 && classes <= (1 << 20), op, "expected classes in 1…2^20, received ", classes);
+  check_range(std::isfinite(temperature) && temperature >= 1e-3, op, "expected temperature >= 0.001, received ",
+              temperature);
+  Tensor scores = query.device->empty(op, {query.dim(0), classes}, DType::f32);
+  if (scores.size() > 0)
+    query.device->backend().knn(query, bank, labels, std::min(k, bank.dim(0)), temperature, scores);
+  return scores;
+}
+
+}  // namespace slimclr::ops

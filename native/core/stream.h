@@ -1,0 +1,44 @@
+// A device's stream: one worker thread that runs tasks in the order they were enqueued.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+namespace slimclr {
+
+class Stream {
+ public:
+  Stream();
+  ~Stream();  // runs what is enqueued, then ends the thread
+  Stream(const Stream&) = delete;
+
+  // After a task has thrown, tasks are dropped until a completion has reported the error.
+  void enqueue(std::function<void()> task);
+  // Runs after all earlier tasks, on the worker thread, with their first error (or null), which is then forgotten.
+  void on_done(std::function<void(std::exception_ptr)> completion);
+  // Waits for all earlier tasks; rethrows their first error.
+  void synchronize();
+  // Waits without looking at errors: for freeing memory that tasks may still use.
+  void drain();
+
+ private:
+  struct Item {
+    std::function<void()> task;
+    std::function<void(std::exception_ptr)> completion;
+  };
+  void push(Item item);
+  void run();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Item> items_;
+  bool stop_ = false;
+  std::exception_ptr error_;  // worker thread only
+  std::thread thread_;
+};
+
+}  // namespace slimclr

@@ -1,0 +1,61 @@
+// Convolutions: by the direct kernels where channel slices are narrow, by oneDNN elsewhere.
+#include "cpu/cpu_backend.h"
+
+namespace slimclr::cpu {
+
+CpuBackend::Engine CpuBackend::engine_for(const ConvolutionKey& key) const {
+  // oneDNN works in full blocks of channels (3 input channels, the stem, have kernels of their own); in bfloat16 only
+  // with AVX-512.
+  bool blocks = key.y_block > 1 && (key.x_block > 1 || key.c <= 4);
+  bool type = key.elem == Elem::f32 || k_.block == 16;
+  return blocks && type ? Engine::onednn : Engine::direct;
+}
+
+void CpuBackend::convolve(const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p, ConvolutionPass pass) {
+  ConvolutionKey key{pass,     elem_of(x.dtype), x.dim(0),   x.dim(1),   x.dim(2), x.dim(3), x.block,   y.dim(1),
+                     y.dim(2), y.dim(3),         y.block,    p.kernel_h, p.kernel_w, p.stride, p.padding,
+                     w.dim(1) * p.kernel_h * p.kernel_w};
+  float* weight = floats(w);
+  if (engine_for(key) == Engine::onednn) {
+    std::shared_ptr<Convolution> convolution = onednn_.convolution(key);
+    Buffer packed = scratch(static_cast<int64_t>(convolution->scratch_bytes()));
+    run([convolution, x = x.data(), y = y.data(), weight, packed = packed.data()] {
+      convolution->run(x, y, weight, packed);
+    });
+    return;
+  }
+  DirectConvArgs a;
+  a.x = act(x);
+  a.y = act(y);
+  a.w = weight;
+  a.dw = weight;
+  a.w_row = key.w_row;
+  a.kh = static_cast<int>(p.kernel_h);
+  a.kw = static_cast<int>(p.kernel_w);
+  a.stride = static_cast<int>(p.stride);
+  a.pad = static_cast<int>(p.padding);
+  a.threads = threads_;
+  ConvPass direct_pass = pass == ConvolutionPass::forward         ? ConvPass::forward
+                         : pass == ConvolutionPass::backward_data ? ConvPass::backward_data
+                                                                  : ConvPass::backward_weights;
+  Buffer memory = scratch(k_.direct_conv.scratch_bytes(a, direct_pass));
+  a.scratch = memory.data();
+  auto kernel = pass == ConvolutionPass::forward         ? k_.direct_conv.forward
+                : pass == ConvolutionPass::backward_data ? k_.direct_conv.backward_data
+                                                         : k_.direct_conv.backward_weights;
+  run([kernel, a] { kernel(a); });
+}
+
+void CpuBackend::conv2d_forward(const Tensor& x, const Tensor& w, const Tensor& y, const Conv2d& p) {
+  convolve(x, y, w, p, ConvolutionPass::forward);
+}
+
+void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, const Conv2d& p) {
+  convolve(dx, dy, w, p, ConvolutionPass::backward_data);
+}
+
+void CpuBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Conv2d& p) {
+  convolve(x, dy, dw, p, ConvolutionPass::backward_weights);
+}
+
+}  // namespace slimclr::cpu

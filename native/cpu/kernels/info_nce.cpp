@@ -1,0 +1,419 @@
+#include "cpu/kernels/info_nce.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "cpu/kernels/flat_softmax.h"
+#include "cpu/kernels/gemm.h"
+
+// Attention with keys = values = queue. Every width is evaluated at one to three temperatures t (contrastive, student,
+// teacher); the softmax at t needs Z = Σ_j e^((s_j − m)/t) and O = Σ_j e^((s_j − m)/t)·k_j, where m is the row's running
+// maximum. Work is cut into groups of query rows × chunks of the queue; each cell leaves its own m, Z and O, and the
+// second half adds the cells in order, so that the result does not depend on the number of threads. High temperatures
+// take the way of flat_softmax.h where the processor has it: the cell then leaves Σ r(x) and Σ r(x)·k.
+namespace slimclr::cpu::SLIMCLR_ISA {
+namespace {
+
+constexpr int kGroup = kTileVectors * V;  // query rows worked on together, side by side in vectors
+constexpr int kProductRows = kGroup / 4;  // rows of the register tile of O
+#ifndef KB
+#define KB 192
+#endif
+constexpr int kBlock = KB;               // queue rows per step: scores and probabilities of a step stay in cache
+constexpr int kChunks = 8;                // parts of the queue
+constexpr int kMaxTemperatures = 3;
+
+int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+
+// The temperatures at which a width's softmax is needed. Equal ones are one entry.
+struct Temperatures {
+  int count = 0;
+  float value[kMaxTemperatures];
+  bool mean[kMaxTemperatures];  // whether O is needed, not only Z
+  bool flat[kMaxTemperatures];  // whether flat_softmax.h serves it
+  int contrastive = -1, student = -1, teacher = -1;
+
+  int add(float t, bool with_mean, float flat_from) {
+    int i = 0;
+    while (i < count && value[i] != t) ++i;
+    if (i == count) {
+      value[count++] = t;
+      mean[i] = false;
+      flat[i] = t >= flat_from;
+    }
+    mean[i] |= with_mean;
+    return i;
+  }
+};
+
+// Temperatures of flat_from and above are flat.
+Temperatures temperatures_of(const InfoNceArgs& args, int64_t width, float flat_from) {
+  Temperatures t;
+  const bool gradient = args.gradients != nullptr;
+  t.contrastive = t.add(args.temperature, gradient, flat_from);
+  if (!args.distill) return t;
+  if (width > 0) t.student = t.add(args.student_temperature, gradient, flat_from);
+  if (args.full_distill ? width + 1 < args.widths : width == 0 && args.widths > 1)
+    t.teacher = t.add(args.teacher_temperature, true, flat_from);
+  return t;
+}
+
+// Where everything lies in the scratch memory.
+struct Plan {
+  int64_t widths, groups, blocks, chunk, chunks, d, padded_d, cell_floats, floats;
+  bool flat;          // whether a temperature may be flat
+  float flat_from;    // and from where on
+  float* queries;     // [widths][groups][d][kGroup], zeros beyond n
+  float* cells;       // [chunks][widths][groups] of {m [kGroup], temperatures × {Z [kGroup], O [kGroup][padded_d]}}
+  float* losses;      // [widths][n]
+  float* queue;       // [k][padded_d], only where d is no multiple of the vector
+  float* moments;     // [chunks] of {Σ k [padded_d], Σ k·kᵀ [padded_d][padded_d]}, only if flat, as the following
+  int32_t* packed;    // [blocks][kBlock / 4][padded_d], keys in 8 bits
+  float* steps;       // [blocks], the value of one step of theirs
+  float* norms;       // [blocks], largest squared norm of a key
+
+  float* panel(int64_t width, int64_t group) const { return queries + (width * groups + group) * d * kGroup; }
+  float* cell(int64_t c, int64_t width, int64_t group) const {
+    return cells + ((c * widths + width) * groups + group) * cell_floats;
+  }
+  float* normalizer(float* cell, int t) const { return cell + kGroup + t * kGroup * (1 + padded_d); }
+  float* mean(float* cell, int t) const { return normalizer(cell, t) + kGroup; }
+  float* moment(int64_t c) const { return moments + c * (1 + padded_d) * padded_d; }
+};
+
+Plan plan_of(const InfoNceArgs& args) {
+  Plan p;
+  p.widths = args.widths;
+  p.d = args.d;
+  p.groups = (args.n + kGroup - 1) / kGroup;
+  p.blocks = (args.k + kBlock - 1) / kBlock;
+  p.chunk = (p.blocks + kChunks - 1) / kChunks * kBlock;
+  p.chunks = (args.k + p.chunk - 1) / p.chunk;
+  p.padded_d = round_up(args.d, V);
+  p.flat_from = INFINITY;
+  p.flat = false;
+  int temperatures = 1;
+  for (int64_t w = 0; w < args.widths; ++w) {
+    const Temperatures at = temperatures_of(args, w, 1 / kFlatLargest);
+    if (at.count > temperatures) temperatures = at.count;
+    for (int t = 0; t < at.count; ++t) p.flat |= at.flat[t] && args.k >= kFlatKeys && flat_softmax_available();
+  }
+  p.cell_floats = kGroup + temperatures * kGroup * (1 + p.padded_d);
+  p.queries = static_cast<float*>(args.scratch);
+  p.cells = p.queries + args.widths * p.groups * args.d * kGroup;
+  p.losses = p.cells + p.chunks * args.widths * p.groups * p.cell_floats;
+  p.queue = p.losses + round_up(args.widths * args.n, V);
+  p.moments = p.queue + (p.padded_d != p.d ? args.k * p.padded_d : 0);
+  float* packed = p.moments + (p.flat ? p.chunks * (1 + p.padded_d) * p.padded_d : 0);
+  p.packed = reinterpret_cast<int32_t*>(packed);
+  p.steps = packed + (p.flat ? p.blocks * (kBlock / 4) * p.padded_d : 0);
+  p.norms = p.steps + (p.flat ? p.blocks : 0);
+  p.floats = p.norms + (p.flat ? p.blocks : 0) - p.queries;
+  return p;
+}
+
+// 2^y for y ≤ 0 within 1e-7; below 2^-100 counts as 2^-100. A NaN stays a NaN.
+SLIMCLR_INLINE vf exp2_negative(vf y) {
+  y = y < -100.0f ? splat(-100.0f) : y;
+  const vf shifted = y + 12582912.0f;  // 1.5·2^23: the integer part lands in the low mantissa bits
+  const vf f = y - (shifted - 12582912.0f);
+  vf p = splat(1.5345812e-4f);
+  p = p * f + 1.339993122e-3f;
+  p = p * f + 9.618488957e-3f;
+  p = p * f + 5.550328777e-2f;
+  p = p * f + 2.402264689e-1f;
+  p = p * f + 6.931472057e-1f;
+  p = p * f + 1.0f;
+  return (vf)((vi)p + ((vi)shifted << 23));
+}
+
+// o[M][d] += Σ_j p[j][0 .. M)·rows[j][begin .. d), in rows of ldp and d floats.
+template <int M>
+void add_products(int64_t count, const float* p, int64_t ldp, const float* rows, int64_t begin, int64_t d, float* o) {
+  int64_t i = begin;
+  for (; i + kTileVectors * V <= d; i += kTileVectors * V)
+    gemm_rows<kProductRows, kTileVectors, true>(M, count, p, 1, ldp, rows + i, d, o + i, d);
+  for (; i < d; i += V) gemm_rows<kProductRows, 1, true>(M, count, p, 1, ldp, rows + i, d, o + i, d);
+}
+
+// e^((s − m)/t) of a block of scores: writes p[count][kGroup], adds to Z. When the maximum m has grown, first rescales Z
+// and O to the new one.
+void exponentials(const float* scores, int64_t count, const vf* m, const vf* old_m, float t, float* p, float* z, float* o,
+                  int64_t d) {
+  const float scale = 1.44269504088896341f / t;
+  alignas(64) float factor[kGroup];
+  for (int v = 0; v < kTileVectors; ++v) {
+    const vf f = exp2_negative((old_m[v] - m[v]) * scale);
+    store(factor + v * V, f);
+    vf total = {};
+    for (int64_t j = 0; j < count; ++j) {
+      const vf e = exp2_negative((load(scores + j * kGroup + v * V) - m[v]) * scale);
+      store(p + j * kGroup + v * V, e);
+      total += e;
+    }
+    store(z + v * V, load(z + v * V) * f + total);
+  }
+  for (int r = 0; o && r < kGroup; ++r) {
+    if (factor[r] == 1.0f) continue;
+    for (int64_t i = r * d; i < (r + 1) * d; i += V) store(o + i, load(o + i) * factor[r]);
+  }
+}
+
+// One group of query rows against one chunk of the queue, whose first block is `block`.
+void add_cell(const Plan& plan, const Temperatures& at, const float* panel, const float* queue, int64_t queue_rows,
+              int64_t block, const float* dither, float* cell) {
+  alignas(64) float scores[kBlock * kGroup];
+  alignas(64) float p[kBlock * kGroup];
+  alignas(64) float step[kGroup];
+  memset(cell, 0, plan.cell_floats * sizeof(float));
+  vf m[kTileVectors];
+  for (int v = 0; v < kTileVectors; ++v) m[v] = splat(-INFINITY);
+
+  for (int64_t j = 0; j < queue_rows; j += kBlock, ++block) {
+    const int64_t count = min64(kBlock, queue_rows - j);
+    const float* rows = queue + j * plan.padded_d;
+    gemm_rows<kTileRows, kTileVectors, false>(count, plan.d, rows, plan.padded_d, 1, panel, kGroup, scores, kGroup);
+    for (int64_t i = count * kGroup; i < round_up(count, 4) * kGroup; ++i) scores[i] = 0;
+
+    vf old_m[kTileVectors], largest[kTileVectors];
+    for (int v = 0; v < kTileVectors; ++v) {
+      vf high = splat(-INFINITY), low = splat(INFINITY);
+      for (int64_t i = 0; i < count; ++i) {
+        const vf s = load(scores + i * kGroup + v * V);
+        high = s > high ? s : high;
+        low = s < low ? s : low;
+      }
+      largest[v] = max(high, -low);
+      old_m[v] = m[v];
+      m[v] = max(m[v], high);
+    }
+    for (int t = 0; t < at.count; ++t) {
+      float* z = plan.normalizer(cell, t);
+      float* o = at.mean[t] ? plan.mean(cell, t) : nullptr;
+      if (at.flat[t]) {
+        int32_t* words = reinterpret_cast<int32_t*>(p);
+        flat_probabilities<kGroup>(scores, count, largest, at.value[t], dither, words, z, step);
+        if (o)
+          flat_products<kGroup>(count, words, plan.packed + block * (kBlock / 4) * plan.padded_d, plan.padded_d, step,
+                                plan.steps[block], o);
+      } else {
+        exponentials(scores, count, m, old_m, at.value[t], p, z, o, plan.padded_d);
+        if (o) add_products<kGroup>(count, p, kGroup, rows, 0, plan.padded_d, o);
+      }
+    }
+  }
+  for (int v = 0; v < kTileVectors; ++v) store(cell + v * V, m[v]);
+}
+
+// Σ k and the upper triangle of Σ k·kᵀ, kGroup rows of it, over one chunk.
+void add_moments(const Plan& plan, const float* queue, int64_t queue_rows, int64_t first_row, float* moments) {
+  const int64_t d = plan.padded_d;
+  float* matrix = moments + d + first_row * d;
+  const int64_t rows = min64(kGroup, d - first_row);
+  memset(matrix, 0, rows * d * sizeof(float));
+  if (first_row == 0) memset(moments, 0, d * sizeof(float));
+  for (int64_t j = 0; j < queue_rows; j += kBlock) {
+    const int64_t count = min64(kBlock, queue_rows - j);
+    const float* keys = queue + j * d;
+    if (rows == kGroup)
+      add_products<kGroup>(count, keys + first_row, d, keys, first_row, d, matrix);
+    else
+      add_products<V>(count, keys + first_row, d, keys, first_row, d, matrix);
+    for (int64_t i = 0; first_row == 0 && i < d; i += V) {
+      vf total = {};
+      for (int64_t r = 0; r < count; ++r) total += load(keys + r * d + i);
+      store(moments + i, load(moments + i) + total);
+    }
+  }
+}
+
+// Adds the chunks' moments into the first and mirrors the triangle.
+void combine_moments(const Plan& plan) {
+  const int64_t d = plan.padded_d;
+  float* first = plan.moment(0);
+  for (int64_t c = 1; c < plan.chunks; ++c)
+    for (int64_t i = 0; i < (1 + d) * d; ++i) first[i] += plan.moment(c)[i];
+  float* matrix = first + d;
+  for (int64_t i = 0; i < d; ++i)
+    for (int64_t x = 0; x < i; ++x) matrix[i * d + x] = matrix[x * d + i];
+}
+
+// Adds the cells of one row and the positive key, in place in the first cell: the mean of the keys becomes
+// O/Z − positive and the normaliser log Z − s⁺/t, so that a nearly solved row loses no digits.
+void combine_row(const InfoNceArgs& args, const Plan& plan, const Temperatures& at, int64_t width, int64_t row) {
+  const int64_t group = row / kGroup, r = row % kGroup;
+  const float* q = args.queries[width] + row * args.d;
+  const float* key = args.key + row * args.d;
+  double positive = 0;
+  for (int64_t i = 0; i < args.d; ++i) positive += static_cast<double>(q[i]) * key[i];
+  double largest = positive;
+  for (int64_t c = 0; c < plan.chunks; ++c) {
+    const double m = plan.cell(c, width, group)[r];
+    largest = m > largest ? m : largest;
+  }
+  float* first = plan.cell(0, width, group);
+  for (int t = 0; t < at.count; ++t) {
+    const double inverse = 1.0 / at.value[t];
+    const double maximum = at.flat[t] ? 0 : largest;
+    double negatives = 0;
+    float* o = plan.mean(first, t) + r * plan.padded_d;
+    for (int64_t c = 0; c < plan.chunks; ++c) {
+      float* cell = plan.cell(c, width, group);
+      const double factor = at.flat[t] ? 1 : ::exp((cell[r] - maximum) * inverse);
+      negatives += plan.normalizer(cell, t)[r] * factor;
+      if (!at.mean[t]) continue;
+      const float* from = plan.mean(cell, t) + r * plan.padded_d;
+      const float f = static_cast<float>(factor);
+      for (int64_t i = 0; i < args.d; ++i) o[i] = c == 0 ? from[i] * f : o[i] + from[i] * f;
+    }
+    if (at.flat[t]) {
+      const float* moment = plan.moment(0);
+      double total = 0;
+      for (int64_t i = 0; i < args.d; ++i) total += static_cast<double>(q[i]) * moment[i];
+      negatives += args.k + total * inverse;
+      for (int64_t y = 0; at.mean[t] && y < args.d; ++y) {
+        const float f = static_cast<float>(q[y] * inverse);
+        const float* row_of_matrix = moment + (1 + y) * plan.padded_d;
+        for (int64_t i = 0; i < args.d; ++i) o[i] += f * row_of_matrix[i];
+      }
+      for (int64_t i = 0; at.mean[t] && i < args.d; ++i) o[i] += moment[i];
+    }
+    const double x = (positive - maximum) * inverse;
+    const double total = negatives + ::exp(x);
+    plan.normalizer(first, t)[r] = static_cast<float>(x == 0 ? log1p(negatives) : log(total) - x);
+    if (!at.mean[t]) continue;
+    const float inverse_total = static_cast<float>(1 / total), share = static_cast<float>(negatives / total);
+    for (int64_t i = 0; i < args.d; ++i) o[i] = o[i] * inverse_total - share * key[i];
+  }
+}
+
+// Loss and gradient of one row of one width from the combined cells of all widths.
+void finish_row(const InfoNceArgs& args, const Plan& plan, int64_t width, int64_t row) {
+  const int64_t group = row / kGroup, r = row % kGroup;
+  const Temperatures at = temperatures_of(args, width, plan.flat_from);
+  float* cell = plan.cell(0, width, group);
+  const double aux = at.student >= 0 ? args.aux : 0;
+  double loss = (1 - aux) * plan.normalizer(cell, at.contrastive)[r];
+  float* gradient = args.gradients ? args.gradients[width] + row * args.d : nullptr;
+  const double scale = static_cast<double>(args.weights[width]) / args.n;
+  if (gradient) {
+    const float* o = plan.mean(cell, at.contrastive) + r * plan.padded_d;
+    const float f = static_cast<float>(scale * (1 - aux) / args.temperature);
+    for (int64_t i = 0; i < args.d; ++i) gradient[i] = f * o[i];
+  }
+  if (at.student >= 0) {
+    const double t = args.student_temperature;
+    const float* q = args.queries[width] + row * args.d;
+    const float* student = plan.mean(cell, at.student) + r * plan.padded_d;
+    const int64_t teachers = args.full_distill ? width : 1;
+    const float f = static_cast<float>(scale * aux * t);
+    double expected = 0;  // q·(O_t − positive)
+    for (int64_t v = 0; v < teachers; ++v) {
+      const float* teacher = plan.mean(plan.cell(0, v, group), temperatures_of(args, v, plan.flat_from).teacher) + r * plan.padded_d;
+      for (int64_t i = 0; i < args.d; ++i) expected += static_cast<double>(q[i]) * teacher[i];
+      if (!gradient) continue;
+      const float g = f / static_cast<float>(teachers);
+      for (int64_t i = 0; i < args.d; ++i) gradient[i] += g * (student[i] - teacher[i]);
+    }
+    loss += aux * (t * t * plan.normalizer(cell, at.student)[r] - t * expected / teachers);
+  }
+  plan.losses[width * args.n + row] = static_cast<float>(loss);
+}
+
+// Rounds the queue to 8 bits and finds from which temperature on |s/t| ≤ kFlatLargest holds, by Cauchy–Schwarz.
+void prepare_flat(const InfoNceArgs& args, const float* queue, Plan* plan) {
+  float largest_key = 0, largest_query = 0;
+#pragma omp parallel for schedule(static)
+  for (int64_t b = 0; b < plan->blocks; ++b) {
+    plan->norms[b] = 0;
+    plan->steps[b] = flat_pack(queue + b * kBlock * plan->padded_d, min64(kBlock, args.k - b * kBlock), plan->padded_d,
+                               plan->packed + b * (kBlock / 4) * plan->padded_d, plan->norms + b);
+  }
+  for (int64_t b = 0; b < plan->blocks; ++b) largest_key = plan->norms[b] > largest_key ? plan->norms[b] : largest_key;
+  for (int64_t i = 0; i < args.widths * args.n; ++i) {
+    const float* q = args.queries[i / args.n] + i % args.n * args.d;
+    float norm = 0;
+    for (int64_t x = 0; x < args.d; ++x) norm += q[x] * q[x];
+    largest_query = norm > largest_query ? norm : largest_query;
+  }
+  // A little slack, so that rounding does not decide for unit rows and t = 2.
+  plan->flat_from = 0.999f * sqrtf(largest_key) * sqrtf(largest_query) / kFlatLargest;
+}
+
+void sum_moments(const InfoNceArgs& args, const float* queue, const Plan& plan) {
+  const int64_t parts = (plan.padded_d + kGroup - 1) / kGroup;
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < plan.chunks * parts; ++i) {
+    const int64_t begin = i / parts * plan.chunk;
+    add_moments(plan, queue + begin * plan.padded_d, min64(plan.chunk, args.k - begin), i % parts * kGroup,
+                plan.moment(i / parts));
+  }
+  combine_moments(plan);
+}
+
+int64_t scratch_bytes(const InfoNceArgs& args) {
+  InfoNceArgs sizes = args;
+  sizes.scratch = nullptr;
+  return plan_of(sizes).floats * static_cast<int64_t>(sizeof(float));
+}
+
+void info_nce(const InfoNceArgs& args) {
+  Plan plan = plan_of(args);
+  const int64_t panels = args.widths * plan.groups;
+
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < panels; ++i) {
+    const int64_t width = i / plan.groups, group = i % plan.groups;
+    float* panel = plan.panel(width, group);
+    for (int64_t r = 0; r < kGroup; ++r) {
+      const int64_t row = group * kGroup + r;
+      for (int64_t x = 0; x < args.d; ++x)
+        panel[x * kGroup + r] = row < args.n ? args.queries[width][row * args.d + x] : 0.0f;
+    }
+  }
+  const float* queue = args.queue;
+  if (plan.padded_d != args.d) {
+    queue = plan.queue;
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < args.k; ++j) {
+      memcpy(plan.queue + j * plan.padded_d, args.queue + j * args.d, args.d * sizeof(float));
+      memset(plan.queue + j * plan.padded_d + args.d, 0, (plan.padded_d - args.d) * sizeof(float));
+    }
+  }
+  float dither[kBlock];
+  for (int j = 0; j < kBlock; ++j) dither[j] = fmodf(0.618034f * static_cast<float>(j + 1), 1.0f);
+  if (plan.flat) {
+    prepare_flat(args, queue, &plan);
+    if (plan.flat_from < INFINITY) sum_moments(args, queue, plan);
+  }
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < plan.chunks * panels; ++i) {
+    const int64_t c = i / panels, width = i % panels / plan.groups, group = i % plan.groups;
+    const int64_t begin = c * plan.chunk;
+    add_cell(plan, temperatures_of(args, width, plan.flat_from), plan.panel(width, group), queue + begin * plan.padded_d,
+             min64(plan.chunk, args.k - begin), begin / kBlock, dither, plan.cell(c, width, group));
+  }
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < args.n; ++row) {
+    for (int64_t w = 0; w < args.widths; ++w)
+      combine_row(args, plan, temperatures_of(args, w, plan.flat_from), w, row);
+    for (int64_t w = 0; w < args.widths; ++w) finish_row(args, plan, w, row);
+  }
+  double loss = 0;
+  for (int64_t w = 0; w < args.widths; ++w) {
+    double sum = 0;
+    for (int64_t row = 0; row < args.n; ++row) sum += plan.losses[w * args.n + row];
+    const double mean = sum / args.n;
+    if (args.per_width) args.per_width[w] = static_cast<float>(mean);
+    loss += args.weights[w] * mean;
+  }
+  *args.loss = static_cast<float>(loss);
+}
+
+}  // namespace
+
+extern const InfoNceKernels info_nce_kernels;
+const InfoNceKernels info_nce_kernels = {scratch_bytes, info_nce};
+
+}  // namespace slimclr::cpu::SLIMCLR_ISA

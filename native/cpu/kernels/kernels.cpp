@@ -1,0 +1,53 @@
+#include "cpu/kernels/kernels.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace slimclr::cpu {
+
+#define SLIMCLR_DECLARE_KERNELS(isa)                   \
+  namespace isa {                                      \
+  extern const AugmentKernels augment_kernels;         \
+  extern const BatchNormKernels batch_norm_kernels;    \
+  extern const DirectConvKernels direct_conv_kernels;  \
+  extern const ElementwiseKernels elementwise_kernels; \
+  extern const InfoNceKernels info_nce_kernels;        \
+  extern const KnnKernels knn_kernels;                 \
+  extern const OptimizerKernels optimizer_kernels;     \
+  extern const PoolKernels pool_kernels;               \
+  extern const SoftmaxKernels softmax_kernels;         \
+  }
+#define SLIMCLR_KERNELS(isa, block)                                                                                \
+  {#isa,                   block,                    isa::augment_kernels, isa::batch_norm_kernels,                \
+   isa::direct_conv_kernels, isa::elementwise_kernels, isa::info_nce_kernels, isa::knn_kernels,                    \
+   isa::optimizer_kernels, isa::pool_kernels,        isa::softmax_kernels}
+
+SLIMCLR_DECLARE_KERNELS(baseline)
+#ifdef SLIMCLR_X86
+SLIMCLR_DECLARE_KERNELS(avx2)
+SLIMCLR_DECLARE_KERNELS(avx512)
+#endif
+
+const Kernels& kernels() {
+  static const Kernels* chosen = [] {
+    static const Kernels baseline = SLIMCLR_KERNELS(baseline, 1);
+    const Kernels* best = &baseline;
+#ifdef SLIMCLR_X86
+    static const Kernels avx2 = SLIMCLR_KERNELS(avx2, 8);
+    static const Kernels avx512 = SLIMCLR_KERNELS(avx512, 16);
+    const char* most = std::getenv("SLIMCLR_ISA");
+    bool allow_avx2 = !most || std::strcmp(most, "baseline") != 0;
+    bool allow_avx512 = allow_avx2 && (!most || std::strcmp(most, "avx2") != 0);
+    __builtin_cpu_init();
+    if (allow_avx2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
+      best = &avx2;
+    if (allow_avx512 && best == &avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
+      best = &avx512;
+#endif
+    return best;
+  }();
+  return *chosen;
+}
+
+}  // namespace slimclr::cpu

@@ -1,0 +1,33 @@
+// The kernels of the instruction set that this machine has.
+#pragma once
+
+#include "cpu/kernels/augment.h"
+#include "cpu/kernels/batch_norm.h"
+#include "cpu/kernels/direct_conv.h"
+#include "cpu/kernels/elementwise.h"
+#include "cpu/kernels/info_nce.h"
+#include "cpu/kernels/knn.h"
+#include "cpu/kernels/optimizer.h"
+#include "cpu/kernels/pool.h"
+#include "cpu/kernels/softmax.h"
+
+namespace slimclr::cpu {
+
+struct Kernels {
+  const char* isa;
+  int64_t block;  // channels per block that suit the vectors: 16, 8 or, for plain NCHW, 1
+  const AugmentKernels& augment;
+  const BatchNormKernels& batch_norm;
+  const DirectConvKernels& direct_conv;
+  const ElementwiseKernels& elementwise;
+  const InfoNceKernels& info_nce;
+  const KnnKernels& knn;
+  const OptimizerKernels& optimizer;
+  const PoolKernels& pool;
+  const SoftmaxKernels& softmax;
+};
+
+// Chosen once; the environment variable SLIMCLR_ISA (baseline, avx2, avx512) may ask for less than the machine has.
+const Kernels& kernels();
+
+}  // namespace slimclr::cpu

@@ -85,8 +85,8 @@ function diagnose(): Diagnosis {
 function systemNeeds(): Diagnosis['missing'] {
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- plain JavaScript outside lib/ and dist/
   const { missingNeeds, howToGet } = require(join(packageRoot(), 'scripts', 'system.js')) as {
-    missingNeeds(): Need[];
-    howToGet(needs: Need[]): string[];
+    missingNeeds: () => Need[];
+    howToGet: (needs: Need[]) => string[];
   };
   return missingNeeds().map((need) => {
     return { what: need.what, why: `${need.why} (needed to build only)`, how: howToGet([need]) };

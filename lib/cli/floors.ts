@@ -1,12 +1,15 @@
-/* eslint-disable @typescript-eslint/no-require-imports --
-   These floors load the addon. Commands fetch them when they run: --help and doctor must work where it does not load. */
+/* eslint-disable @typescript-eslint/no-require-imports */
+// These floors load the addon. Commands fetch them when they run: --help and doctor must work where it does not load.
+import type * as Train from '../train';
+import type * as Data from '../data';
+import type * as Io from '../io';
+import type * as Nn from '../nn';
+import type * as Tensor from '../tensor';
 
 export const floors = {
-  train: () => require('../train') as typeof import('../train'),
-  methods: () => require('../methods') as typeof import('../methods'),
-  optim: () => require('../optim') as typeof import('../optim'),
-  data: () => require('../data') as typeof import('../data'),
-  io: () => require('../io') as typeof import('../io'),
-  nn: () => require('../nn') as typeof import('../nn'),
-  tensor: () => require('../tensor') as typeof import('../tensor'),
+  train: () => require('../train') as typeof Train,
+  data: () => require('../data') as typeof Data,
+  io: () => require('../io') as typeof Io,
+  nn: () => require('../nn') as typeof Nn,
+  tensor: () => require('../tensor') as typeof Tensor,
 };

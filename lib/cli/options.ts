@@ -12,9 +12,8 @@ export function addSettings(
 ): Command {
   for (const name of names) {
     const info = settingInfo(name);
-    const standard = info.default ?? (info.value === undefined ? null : String(info.value as number));
-    const text = defaults[name] === undefined ? standard : defaults[name];
-    const option = new Option(info.option, text === null ? info.help : `${info.help} (default: ${text})`);
+    const text = defaults[name] === undefined ? info.default : defaults[name];
+    const option = new Option(info.option, text == null ? info.help : `${info.help} (default: ${text})`);
     command.addOption(option.argParser((text) => parseSetting(name, info, text)));
   }
   return command;

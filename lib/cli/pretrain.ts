@@ -36,7 +36,10 @@ export function addPretrain(program: Command, context: Context): void {
     .option('--config <file>', 'settings in a YAML or JSON file')
     .option('--resume', 'go on with the run in --out', false)
     .option('--json', 'print the result as one JSON object', false);
-  addSettings(command, settingNames);
+  const details = settingNames.indexOf('recipe');
+  addSettings(command.optionsGroup('Settings:'), settingNames.slice(0, details));
+  addSettings(command.optionsGroup('Finer settings:'), settingNames.slice(details));
+  command.optionsGroup('Help:');
   command.addHelpText('after', notes).action(async (options: Record<string, unknown>) => {
     const { out, config, resume, json } = options as { out: string; config?: string; resume: boolean; json: boolean };
     const settings = { ...(config === undefined ? {} : readSettings(config)), ...settingsOf(options) };

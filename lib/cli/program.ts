@@ -10,8 +10,9 @@ import { version } from './package-root';
 import { addPretrain } from './pretrain';
 import { addQuickstart } from './quickstart';
 
-const description = `Self-supervised pre-training of slimmable networks (SlimCLR): one network, trained once without labels,
-that runs at several widths.`;
+const description =
+  'Self-supervised pre-training of slimmable networks (SlimCLR): one network, trained once without labels, that runs at ' +
+  'several widths.';
 
 const notes = `
 Examples:
@@ -29,7 +30,7 @@ SLIMCLR_DEBUG=1 adds the stack to an error.`;
 export interface Context {
   output: Output;
   /** Ends the program with this code, where it is neither 0 nor an error. */
-  setExitCode(code: number): void;
+  setExitCode: (code: number) => void;
 }
 
 function createProgram(context: Context): Command {

@@ -16,7 +16,7 @@ export interface DecodeOptions {
   readonly outputSize?: number;
   /** Batches decoded ahead. Default 3. */
   readonly prefetch?: number;
-  /** Files decoded at once. Default 4. */
+  /** Files decoded at once. Default 8. */
   readonly concurrency?: number;
   /** Share of files that may be bad (0 to 1) before the run fails. Default 0.01. */
   readonly maxBadShare?: number;
@@ -44,7 +44,7 @@ export class BatchDecoder {
     private readonly files: ImageFiles,
     options: DecodeOptions,
   ) {
-    const { maxBadShare = 0.01, concurrency = 4, outputSize, onBad } = options;
+    const { maxBadShare = 0.01, concurrency = 8, outputSize, onBad } = options;
     for (const [name, value] of Object.entries({ concurrency, outputSize })) {
       if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1)) {
         throw new RangeError(`[data] expected ${name} to be a whole number from 1 up, received ${value}`);

@@ -26,7 +26,7 @@ export interface LoadOptions {
   readonly maxBadShare?: number;
   /** Pictures with a longer shorter side are scaled down to it while decoding. Default: full size. */
   readonly shrinkTo?: number;
-  /** Files decoded at once. Default 4. */
+  /** Files decoded at once. Default 8. */
   readonly concurrency?: number;
   readonly onProgress?: (done: number, total: number) => void;
   /** Told of each bad file once. */
@@ -94,7 +94,7 @@ export async function loadImages(
   files: ImageFiles,
   options: LoadOptions = {},
 ): Promise<{ store: ImageStore; bad: readonly BadImage[] }> {
-  const { maxBadShare = 0.01, shrinkTo, concurrency = 4, onProgress, onBad } = options;
+  const { maxBadShare = 0.01, shrinkTo, concurrency = 8, onProgress, onBad } = options;
   if (!Number.isSafeInteger(concurrency) || concurrency < 1) {
     throw new RangeError(`[data] expected concurrency to be a whole number from 1 up, received ${concurrency}`);
   }

@@ -121,6 +121,7 @@ function batches(
   return fromFiles(new BatchDecoder(source, options), plans, prefetch);
 }
 
+// eslint-disable-next-line @typescript-eslint/require-await -- the same type as for files, where there is something to wait for
 async function* fromStore(store: ImageStore, plans: Iterator<Plan>): AsyncGenerator<Batch, void, undefined> {
   for (let next = plans.next(); !next.done; next = plans.next()) {
     const { indices } = next.value;

@@ -3,11 +3,16 @@ export const LOSS_WEIGHTINGS = [0, 1, 2, 3, 5, 6, 7] as const;
 export type LossWeighting = (typeof LOSS_WEIGHTINGS)[number];
 
 const sum = (xs: readonly number[]) => xs.reduce((a, b) => a + b, 0);
-const round3 = (x: number) => Number(x.toFixed(3));
+
+/** To three digits, ties to the even digit as in Python. */
+function round3(x: number): number {
+  const r = Math.round(x * 1000);
+  return (r - x * 1000 === 0.5 && r % 2 === 1 ? r - 1 : r) / 1000;
+}
 
 /**
- * Weight λ of every width's loss in the total Σ λ_w·L_w. The full network's loss weighs more, so that the sub-networks'
- * gradients on the shared weights do not outweigh it.
+ * Weight λ of every width's loss in the total Σ λ_w·L_w. The full network's loss weighs more, so that its gradients on
+ * the shared weights are not outweighed by the sub-networks'.
  *
  * 0: 1 · 1: w/Σw · 2: w · 3: n·w/Σw · 5: 1 + Σ of the sub widths for the full network, else 1 ·
  * 6: 1 + Σ of the smaller widths, scaled to a sum of n · 7: 1 + the largest sub width for the full network, else 1.
@@ -35,6 +40,8 @@ export function lossWeights(widths: readonly number[], weighting: LossWeighting)
     case 7:
       return widths.map((_, i) => (i === 0 ? 1 + (widths[1] ?? 0) : 1));
     default:
-      throw new RangeError(`[loss weights] expected a weighting of ${LOSS_WEIGHTINGS.join(', ')}, received ${weighting}`);
+      throw new RangeError(
+        `[loss weights] expected a weighting of ${LOSS_WEIGHTINGS.join(', ')}, received ${String(weighting)}`,
+      );
   }
 }

@@ -9,9 +9,18 @@ import {
   scope,
   slimInfoNCE,
   tensor,
+  type SlimInfoNCEOptions,
   type Tensor,
 } from '../tensor';
-import { SlimmableResNet, loadTensors, readState, type HostTensor, type ResNetOptions, type StateSource } from '../nn';
+import {
+  DEFAULT_WIDTHS,
+  SlimmableResNet,
+  loadTensors,
+  readState,
+  type HostTensor,
+  type ResNetOptions,
+  type StateSource,
+} from '../nn';
 import { lossWeights, type LossWeighting } from './loss-weights';
 
 export interface MoCoV2Options extends Omit<ResNetOptions, 'head' | 'outDim' | 'mlpDim'> {
@@ -50,7 +59,8 @@ export interface StepLoss {
 const QUEUE_STREAM = 2 ** 20;
 
 /**
- * SlimCLR on MoCo v2: a slimmable query encoder, its momentum average as key encoder, and a queue of earlier keys as negatives.
+ * SlimCLR on MoCo v2: a slimmable query encoder, its momentum average as key encoder, and a queue of earlier keys as
+ * negatives.
  * Zhao et al., "Slimmable Networks for Contrastive Self-supervised Learning", IJCV 2024.
  */
 export class MoCoV2 {
@@ -65,10 +75,11 @@ export class MoCoV2 {
   readonly encoderMomentum: Tensor;
   private readonly lossWeights: Tensor;
   private readonly fullWeight: Tensor;
-  private readonly loss: Omit<Parameters<typeof slimInfoNCE>[0], 'queries' | 'key' | 'queue' | 'weights'>;
+  private readonly loss: Omit<SlimInfoNCEOptions, 'queries' | 'key' | 'queue' | 'weights'>;
 
   constructor(options: MoCoV2Options) {
     const {
+      widths = DEFAULT_WIDTHS,
       head = 'mocov2_slim',
       dim = 128,
       queueSize = 65_536,
@@ -89,24 +100,27 @@ export class MoCoV2 {
     check('encoderMomentum in [0, 1)', encoderMomentum >= 0 && encoderMomentum < 1, encoderMomentum);
     check('aux in [0, 1]', aux >= 0 && aux <= 1, aux);
     check('queueSize to be a positive integer', Number.isSafeInteger(queueSize) && queueSize > 0, queueSize);
+    const weights = lossWeights(widths, lossWeighting);
+    check('distill similarity or none', distill === 'similarity' || distill === 'none', distill);
     check('head mocov2_slim or mocov2_switch', head === 'mocov2_slim' || head === 'mocov2_switch', head);
     this.loss = { temperature, teacherTemperature, studentTemperature, aux, distill, fullDistill };
 
     // Of one seed, so the key encoder starts with the query encoder's weights.
-    this.encoderQ = new SlimmableResNet({ ...backbone, head, outDim: dim });
-    this.encoderK = new SlimmableResNet({ ...backbone, head, outDim: dim }).freeze();
-    this.widths = this.encoderQ.widths;
+    this.widths = widths;
+    this.encoderQ = new SlimmableResNet({ ...backbone, widths, head, outDim: dim });
+    this.encoderK = new SlimmableResNet({ ...backbone, widths, head, outDim: dim }).freeze();
     this.queue = keep(
       scope(() => noGrad(() => l2Normalize(randn([queueSize, dim], { seed, stream: QUEUE_STREAM, device })))),
     );
     this.queuePointer = keep(tensor([0], [1], { dtype: 'int64', device }));
     this.encoderMomentum = keep(tensor([encoderMomentum], [1], { device }));
-    this.lossWeights = keep(tensor(lossWeights(this.widths, lossWeighting), [this.widths.length], { device }));
+    this.lossWeights = keep(tensor(weights, [widths.length], { device }));
     this.fullWeight = keep(tensor([1], [1], { device }));
   }
 
   /**
-   * One step up to the gradients, which add to those of {@link parameters}: the optimizer's step follows. Only enqueues work.
+   * One step up to the gradients, which add to those of {@link parameters}; the optimizer's step follows. It only
+   * enqueues work.
    * @param xq query view [N, 3, H, W]
    * @param xk key view of the same images
    * @param options `slim: false` during slow start: the full network alone, with weight 1
@@ -133,8 +147,8 @@ export class MoCoV2 {
   }
 
   /**
-   * Everything that the next step depends on, by the names of the released checkpoints: `encoder_q.*`, `encoder_k.*`, `queue` [dim, K]
-   * and `queue_ptr` [1].
+   * Everything that the next step depends on, by the names of the released checkpoints: `encoder_q.*`, `encoder_k.*`,
+   * `queue` [dim, K] and `queue_ptr` [1]. (The optimizer has a state of its own.)
    */
   async state(): Promise<Map<string, HostTensor>> {
     const state = await readState(this.tensors());
@@ -154,8 +168,12 @@ export class MoCoV2 {
       check(`queue_ptr in [0, ${this.queue.shape[0]})`, inQueue, pointer[0]);
     }
     const queue = state.get('queue');
-    if (queue?.data instanceof Float32Array && queue.shape.length === 2) {
-      state.set('queue', transpose({ dtype: 'F32', shape: queue.shape, data: queue.data }));
+    if (queue?.data instanceof Float32Array) {
+      const { shape, data } = queue;
+      const expected = [...this.queue.shape].reverse();
+      const remedy = 'use the dim and the queue size that the state was saved with';
+      check(`queue [${expected.join(', ')}]`, shape.join() === expected.join(), `[${shape.join(', ')}]; ${remedy}`);
+      state.set('queue', transpose({ dtype: 'F32', shape, data }));
     }
     loadTensors(`MoCo v2 on ${this.encoderQ.arch}`, this.tensors(), state);
   }
@@ -163,7 +181,8 @@ export class MoCoV2 {
   dispose(): void {
     this.encoderQ.dispose();
     this.encoderK.dispose();
-    for (const t of [this.queue, this.queuePointer, this.encoderMomentum, this.lossWeights, this.fullWeight]) t.dispose();
+    for (const t of [this.queue, this.queuePointer, this.encoderMomentum, this.lossWeights, this.fullWeight])
+      t.dispose();
   }
 
   private tensors(): Map<string, Tensor> {
@@ -177,7 +196,7 @@ export class MoCoV2 {
   }
 }
 
-function check(expected: string, ok: boolean, received: unknown): void {
+function check(expected: string, ok: boolean, received: string | number | bigint): void {
   if (!ok) throw new RangeError(`[moco-v2] expected ${expected}, received ${received}`);
 }
 

@@ -10,15 +10,16 @@ interface Norm {
 }
 
 /**
- * BatchNorm with parameters and running statistics of its own for every width (momentum 0.1, eps 1e-5): the widths' activations have
- * different means and variances. ReLU and a residual sum are computed in the same pass.
+ * BatchNorm with parameters and running statistics of its own for every width (momentum 0.1, eps 1e-5), because the
+ * widths' activations have different means and variances. ReLU and a residual sum are computed in the same pass.
  */
 export class SwitchableBatchNorm extends Module {
   private readonly norms: Norm[];
 
   /**
    * @param channels of every width
-   * @param options `weight`: initial γ (default 1; 0 lets a residual block start as the identity); `affine: false`: no γ and β
+   * @param options `weight`: initial γ, default 1 (0 lets a residual block start as the identity); `affine: false`: no
+   * γ and β
    */
   constructor(
     init: Initializer,

@@ -1,17 +1,19 @@
-import type { Tensor } from '../tensor';
+import { add, relu, type Tensor } from '../tensor';
 import { SwitchableBatchNorm } from './batch-norm';
 import { SlimmableConv2d, type Size } from './conv';
 import type { Initializer } from './init';
 import { Module, sumCosts, type Cost } from './module';
 
-export type BlockKind = 'basic' | 'bottleneck';
+export type BlockKind = 'basic' | 'cifar' | 'bottleneck';
 
 /** Output channels per inner channel. */
-export const EXPANSION: Record<BlockKind, number> = { basic: 1, bottleneck: 4 };
+export const EXPANSION: Record<BlockKind, number> = { basic: 1, cifar: 1, bottleneck: 4 };
 
 /**
- * Residual block. Basic: 3×3 (stride), 3×3. Bottleneck: 1×1, 3×3 (stride), 1×1 with four times the channels, and γ of its last BatchNorm 0.
- * A 1×1 convolution with BatchNorm stands in the shortcut when the shape changes.
+ * Residual block: ReLU(branch + shortcut). The branch of a basic block is 3×3 (stride), 3×3; of a bottleneck 1×1, 3×3
+ * (stride), 1×1 to four times the channels, with γ of its last BatchNorm 0. A `cifar` block is basic with a ReLU at the
+ * end of the branch too, as the released ResNet-20 computes it. A 1×1 convolution with BatchNorm is the shortcut where
+ * the shape changes.
  */
 export class ResidualBlock extends Module {
   private readonly convs: SlimmableConv2d[] = [];
@@ -20,14 +22,14 @@ export class ResidualBlock extends Module {
 
   constructor(
     init: Initializer,
-    kind: BlockKind,
+    private readonly kind: BlockKind,
     inChannels: readonly number[],
     innerChannels: readonly number[],
     outChannels: readonly number[],
     stride: number,
   ) {
     super();
-    if (kind === 'basic') {
+    if (kind !== 'bottleneck') {
       this.addConv(init, inChannels, innerChannels, 3, stride);
       this.addConv(init, innerChannels, outChannels, 3, 1);
     } else {
@@ -67,6 +69,7 @@ export class ResidualBlock extends Module {
     const residual = this.shortcut
       ? this.shortcut.norm.forward(this.shortcut.conv.forward(x, widthIndex), widthIndex)
       : x;
+    if (this.kind === 'cifar') return relu(add(this.norms[last].forward(y, widthIndex, { relu: true }), residual));
     return this.norms[last].forward(y, widthIndex, { relu: true, residual });
   }
 

@@ -23,7 +23,10 @@ export class SlimmableConv2d extends Module {
     super();
     this.padding = (kernelSize - 1) / 2;
     const std = Math.sqrt(2 / (outChannels[0] * kernelSize * kernelSize));
-    this.weight = this.addParameter('weight', init.normal([outChannels[0], inChannels[0], kernelSize, kernelSize], std));
+    this.weight = this.addParameter(
+      'weight',
+      init.normal([outChannels[0], inChannels[0], kernelSize, kernelSize], std),
+    );
   }
 
   /** [N, inChannels[i], H, W] → [N, outChannels[i], ⌈H/stride⌉, ⌈W/stride⌉] */

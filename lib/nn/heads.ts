@@ -22,7 +22,7 @@ export interface Head extends Module {
   cost(widthIndex: number): Cost;
 }
 
-/** MoCo v2's projector: Linear(c·w → c·w), ReLU, Linear(→ dim), both with bias, of one shared weight or one layer per width. */
+/** MoCo v2's projector: Linear(c·w → c·w), ReLU, Linear(→ dim), with biases; slimmable or switchable layers. */
 class MoCoV2Projector extends Module implements Head {
   private readonly layers: (SlimmableLinear | SwitchableLinear)[];
 
@@ -107,7 +107,9 @@ export function makeHead(
 ): Head {
   const needsMlp = kind === 'mocov3_slim' || kind === 'simclr_slim';
   if (needsMlp !== (mlpDim !== undefined)) {
-    throw new RangeError(`[head] mlpDim is ${needsMlp ? 'needed for' : 'not used by'} head ${kind}, received ${mlpDim}`);
+    throw new RangeError(
+      `[head] mlpDim is ${needsMlp ? 'needed for' : 'not used by'} head ${kind}, received ${mlpDim}`,
+    );
   }
   switch (kind) {
     case 'mocov2_slim':
@@ -117,7 +119,10 @@ export function makeHead(
     case 'mocov3_slim':
       return new BatchNormMlp(init, features, slimChannels(mlpDim!, widths), outDim, { lastNorm: 'plain' });
     case 'simclr_slim':
-      return new BatchNormMlp(init, features, slimChannels(mlpDim!, widths), outDim, { bias: true, lastNorm: 'affine' });
+      return new BatchNormMlp(init, features, slimChannels(mlpDim!, widths), outDim, {
+        bias: true,
+        lastNorm: 'affine',
+      });
     case 'supervised':
       return new SlimmableLinear(init, features, fixedChannels(outDim, widths));
     case 'supervised_switch':
@@ -125,7 +130,7 @@ export function makeHead(
   }
 }
 
-/** MoCo v3's predictor on embeddings of `dim`: the projector without its last BatchNorm, with PyTorch's default initialisation. */
+/** MoCo v3's predictor on embeddings: its projector without the last BatchNorm, in PyTorch's default initialisation. */
 export function makePredictor(init: Initializer, widths: readonly number[], dim: number, mlpDim: number): Head {
   const [embedding, mlp] = [fixedChannels(dim, widths), slimChannels(mlpDim, widths)];
   return new BatchNormMlp(init, embedding, mlp, dim, { lastNorm: 'none', defaultInit: true });

@@ -7,4 +7,4 @@ export { SlimmableLinear, SwitchableLinear } from './linear';
 export { Module, type Cost } from './module';
 export { ARCHITECTURES, SlimmableResNet, type Arch, type Precision, type ResNetOptions, type Stem } from './resnet';
 export { loadTensors, readState, type HostTensor, type StateSource } from './state-dict';
-export { checkWidths, fixedChannels, slimChannels } from './widths';
+export { DEFAULT_WIDTHS, checkWidths, fixedChannels, slimChannels } from './widths';

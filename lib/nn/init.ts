@@ -1,8 +1,8 @@
 import { full, randn, tensor, type Device, type Tensor } from '../tensor';
 
 /**
- * Makes the initial values of parameters. The n-th parameter that is drawn has Philox stream n of the seed, so a network depends
- * on its seed and architecture alone, not on the device.
+ * Makes the initial values of parameters. The n-th parameter that is drawn has Philox stream n of the seed, so a network
+ * depends on its seed and architecture alone, not on the device.
  */
 export class Initializer {
   private stream = 0;

@@ -21,7 +21,7 @@ function makeLinear(
   return { weight, bias: defaultInit ? init.uniform([outFeatures], bound) : init.constant([outFeatures], 0) };
 }
 
-/** Linear layer of one shared weight: width i uses `weight[:outFeatures[i], :inFeatures[i]]` and `bias[:outFeatures[i]]`. */
+/** Linear layer of one shared weight: width i uses `weight[:outFeatures[i], :inFeatures[i]]`, `bias[:outFeatures[i]]`. */
 export class SlimmableLinear extends Module {
   private readonly weight: Tensor;
   private readonly bias: Tensor | null;

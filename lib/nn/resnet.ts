@@ -5,7 +5,7 @@ import { SlimmableConv2d, type Size } from './conv';
 import { HEADS, makeHead, type Head, type HeadKind } from './heads';
 import { Initializer } from './init';
 import { Module, sumCosts, type Cost } from './module';
-import { checkWidths, fixedChannels, slimChannels } from './widths';
+import { DEFAULT_WIDTHS, checkWidths, fixedChannels, slimChannels } from './widths';
 
 export type Stem = 'imagenet' | 'cifar';
 
@@ -23,7 +23,7 @@ const imagenet = (block: BlockKind, ...stages: number[]): Architecture => ({
   baseWidth: 64,
   stems: ['imagenet', 'cifar'],
 });
-const cifar = (n: number): Architecture => ({ block: 'basic', stages: [n, n, n], baseWidth: 16, stems: ['cifar'] });
+const cifar = (n: number): Architecture => ({ block: 'cifar', stages: [n, n, n], baseWidth: 16, stems: ['cifar'] });
 
 /** The architectures by name. */
 export const ARCHITECTURES = {
@@ -50,7 +50,7 @@ export interface ResNetOptions {
   outDim: number;
   /** Hidden channels of `mocov3_slim` and `simclr_slim`. */
   mlpDim?: number;
-  /** Default [1, 0.75, 0.5, 0.25]. */
+  /** Default {@link DEFAULT_WIDTHS}. */
   widths?: readonly number[];
   /** Channels of the stem at width 1. Default 64, or 16 for the CIFAR family (resnet20 … resnet110). */
   baseWidth?: number;
@@ -76,8 +76,8 @@ function positiveInteger(what: string, value: number): number {
 }
 
 /**
- * ResNet that holds the networks of all its widths in one set of weights: width i computes with the first `int(c·w)` channels
- * of every layer and with BatchNorms of its own. Parameter names are those of the released checkpoints.
+ * ResNet that holds the networks of all its widths in one set of weights: width i computes with the first `int(c·w)`
+ * channels of every layer and with BatchNorms of its own. Parameter names are those of the released checkpoints.
  */
 export class SlimmableResNet extends Module {
   readonly arch: Arch;
@@ -94,9 +94,9 @@ export class SlimmableResNet extends Module {
 
   constructor(options: ResNetOptions) {
     super();
-    const { head, outDim, mlpDim, widths = [1, 0.75, 0.5, 0.25], precision = 'fp32', seed = 0, device } = options;
+    const { head, outDim, mlpDim, widths = DEFAULT_WIDTHS, precision = 'fp32', seed = 0, device } = options;
     this.arch = oneOf('arch', options.arch, Object.keys(ARCHITECTURES) as Arch[]);
-    const { block, stages, baseWidth, stems } = ARCHITECTURES[this.arch] as Architecture;
+    const { block, stages, baseWidth, stems }: Architecture = ARCHITECTURES[this.arch];
     this.widths = checkWidths(widths);
     this.baseWidth = positiveInteger('baseWidth', options.baseWidth ?? baseWidth);
     this.stem = oneOf(`stem of ${this.arch}`, options.stem ?? stems[0], stems);
@@ -117,7 +117,10 @@ export class SlimmableResNet extends Module {
     this.bn1 = this.addModule('bn1', new SwitchableBatchNorm(init, channels));
     for (const [stage, depth] of stages.entries()) {
       const inner = this.baseWidth * 2 ** stage;
-      const [innerChannels, outChannels] = [slimChannels(inner, widths), slimChannels(inner * EXPANSION[block], widths)];
+      const [innerChannels, outChannels] = [
+        slimChannels(inner, widths),
+        slimChannels(inner * EXPANSION[block], widths),
+      ];
       for (let n = 0; n < depth; n++) {
         const stride = n === 0 && stage > 0 ? 2 : 1;
         const residual = new ResidualBlock(init, block, channels, innerChannels, outChannels, stride);

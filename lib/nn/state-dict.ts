@@ -34,7 +34,7 @@ function list(names: readonly string[]): string {
 }
 
 /**
- * Copies values into tensors of the same names and shapes. All or nothing: when a name or a shape does not fit, no tensor changes.
+ * Copies values into tensors of the same names and shapes, or into none of them when a name or a shape does not fit.
  * `num_batches_tracked` of released checkpoints is accepted and ignored.
  * @param owner what the tensors belong to, for the error: `SlimmableResNet resnet20`
  * @throws Error that names missing, unexpected and misshapen tensors and says how to mend it

@@ -1,3 +1,6 @@
+/** The paper's. */
+export const DEFAULT_WIDTHS: readonly number[] = [1, 0.75, 0.5, 0.25];
+
 /**
  * Checks the widths of a slimmable network: each in (0, 1], the full network (1) first, then strictly descending.
  * @throws RangeError that shows the list as it should be
@@ -22,7 +25,8 @@ export function checkWidths(widths: readonly number[]): readonly number[] {
 export function slimChannels(channels: number, widths: readonly number[]): number[] {
   return widths.map((w) => {
     const n = Math.floor(channels * w + 1e-9);
-    if (n < 1) throw new RangeError(`[widths] width ${w} leaves none of ${channels} channels; use a larger width or base`);
+    if (n < 1)
+      throw new RangeError(`[widths] width ${w} leaves none of ${channels} channels; use a larger width or base`);
     return n;
   });
 }

@@ -5,7 +5,7 @@ export const LEARNING_RATE_MODES = ['cos', 'poly', 'htd', 'step'] as const;
 export type LearningRateMode = (typeof LEARNING_RATE_MODES)[number];
 
 export interface LearningRateSchedule {
-  /** `cos` (default), `poly` (power 0.9), `htd` (hyperbolic tangent decay from -6 to 3) or `step` (×0.1 at each milestone). */
+  /** `cos` (default), `poly` (power 0.9), `htd` (hyperbolic tangent, -6 to 3) or `step` (×0.1 at each milestone). */
   mode?: LearningRateMode;
   /** The rate at the end of warm-up. */
   lr: number;

@@ -45,8 +45,8 @@ export class SGD {
   }
 
   /**
-   * Updates the parameters that have a gradient. Others (BatchNorms of sub-networks that have not run yet) stay as they are,
-   * without weight decay.
+   * Updates the parameters that have a gradient. Others (BatchNorms of sub-networks that have not run yet) stay as they
+   * are, without weight decay.
    */
   step(): void {
     const active = this.withGradient();

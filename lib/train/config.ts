@@ -22,7 +22,7 @@ export interface SettingInfo {
   expects: string;
   /** How its text is read on the command line. */
   text: 'string' | 'number' | 'numbers';
-  /** The default in words, where it depends on other settings. */
+  /** The default in words; in the table below only where it depends on other settings. */
   default?: string;
   /** True where a resumed run may differ in it: it does not change what is computed. */
   free?: boolean;
@@ -204,11 +204,12 @@ export type SettingName = keyof RunConfig;
 /** Names of all settings, in the order of the help. */
 export const settingNames = Object.keys(settingsSchema.shape) as SettingName[];
 
-/** Option, help and default value of a setting. */
-export function settingInfo(name: SettingName): SettingInfo & { value: unknown } {
+/** Option, help and default (in words) of a setting. */
+export function settingInfo(name: SettingName): SettingInfo {
   const schema = settingsSchema.shape[name];
-  const parsed = schema.safeParse(undefined);
-  return { ...(schema.meta() as unknown as SettingInfo), value: parsed.success ? parsed.data : undefined };
+  const info = schema.meta() as unknown as SettingInfo;
+  const standard = schema.safeParse(undefined);
+  return { ...info, default: info.default ?? (standard.success ? String(standard.data) : undefined) };
 }
 
 /**
@@ -281,7 +282,7 @@ export function readSettings(file: string): Partial<Settings> {
     settings[name] = value;
   }
   checkSettings({ data: '.', ...settings }, file); // here, so that an error names the file
-  return settings as Partial<Settings>;
+  return settings;
 }
 
 /**

@@ -103,7 +103,7 @@ describe('safetensors', () => {
     await writeSafetensors(
       file,
       [['__proto__', { dtype: 'F32', shape: [2], data: view }]],
-      JSON.parse('{"__proto__":"m"}'),
+      JSON.parse('{"__proto__":"m"}') as Record<string, string>,
     );
     const { tensors, metadata } = await readSafetensors(file);
     expect(tensors.get('__proto__')!.data).to.deep.equal(Float32Array.of(1, 2));

@@ -1,6 +1,6 @@
 /**
- * Goldens: files of numbers that the released implementation computed (format: README.md in their folder). SLIMCLR_GOLDENS names the
- * folder, default ../shared/goldens beside the repository. The tests take whatever files it holds.
+ * Goldens: files of numbers that the released implementation computed (format: README.md in their folder).
+ * SLIMCLR_GOLDENS names the folder, default ../shared/goldens beside the repository. The tests take whatever it holds.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
@@ -72,7 +72,11 @@ export function goldenFiles(folder: string, extension: string): string[] {
 }
 
 /** One test per file; it counts as passed, failed or not yet supported. */
-export function parityTests(title: string, files: readonly string[], check: (file: string) => Promise<void> | void): void {
+export function parityTests(
+  title: string,
+  files: readonly string[],
+  check: (file: string) => Promise<void> | void,
+): void {
   describe(`parity: ${title}`, () => {
     if (files.length === 0) it.skip(`no such files in ${root}`);
     for (const file of files) {
@@ -109,6 +113,8 @@ after(() => {
     console.log(`\n  parity: skipped, there is no folder ${root}; SLIMCLR_GOLDENS names another`);
     return;
   }
-  console.log(`\n  parity: ${passed} of ${passed + failed} golden files passed, ${unsupported.length} not yet supported`);
+  console.log(
+    `\n  parity: ${passed} of ${passed + failed} golden files passed, ${unsupported.length} not yet supported`,
+  );
   for (const name of unsupported) console.log(`    not yet supported: ${name}`);
 });

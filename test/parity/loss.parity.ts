@@ -12,7 +12,7 @@ goldenTests('loss', 'loss', async (golden) => {
   if (distill !== 'similarity' && distill !== 'none') throw new NotSupported(`distillation ${distill}`);
 
   const widths = golden.json<number[]>('widths');
-  const weights = lossWeights(widths, golden.json('weighting') as LossWeighting);
+  const weights = lossWeights(widths, golden.json<LossWeighting>('weighting'));
   expect(weights).to.deep.equal(golden.json<number[]>('loss_weights'));
 
   const slowStart = golden.json<boolean>('slow_start');

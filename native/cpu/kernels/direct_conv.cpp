@@ -88,6 +88,16 @@ SLIMCLR_INLINE void transpose(vf* r) {
   }
 }
 
+// Lane i is the sum over the lanes of r[i].
+SLIMCLR_INLINE vf sum_each(vf (&r)[V]) {
+#pragma GCC unroll 4
+  for (int n = V / 2; n >= 1; n /= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < n; ++i) r[i] = zip_lo(r[i], r[i + n]) + zip_hi(r[i], r[i + n]);
+  }
+  return r[0];
+}
+
 // ---- Activations <-> planes [C][H W] of 32-bit elements --------------------------------------------------------------
 
 // What one element of a plane holds: a float32, or two bfloat16 (of two channels, or of two images) whose products a
@@ -357,8 +367,8 @@ FillFn choose_fill(const TapPlanes& t) {
   if (near && t.stride == 1 && t.pw == t.w && V % t.w == 0 && t.h * t.w % V == 0 && t.row_lo <= 0 &&
       t.rows >= t.h - t.row_lo)
     return fill_short_rows;
-  // An odd row count would write half a vector too much, into the next phase.
-  if (near && t.stride == 2 && t.w == V && t.pw == V / 2 && t.h % 2 == 0 && t.row_lo >= -1) return fill_row_pairs;
+  // (Rows of a phase must come in pairs, or the last vector would reach into the next phase.)
+  if (near && t.stride == 2 && t.w == V && t.pw == V / 2 && t.h % 4 == 0 && t.row_lo >= -1) return fill_row_pairs;
   return fill_rows;
 }
 
@@ -698,11 +708,16 @@ void grad_tile(const GradArgs& a) {
       }
     }
   }
+  float total[(M * K + V - 1) / V * V];
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 8
-    for (int k = 0; k < K; ++k) a.out[m * a.row + k] = sum(acc[m][k]);
+  for (int i = 0; i < M * K; i += V) {
+    vf r[V];
+#pragma GCC unroll 16
+    for (int l = 0; l < V; ++l) r[l] = i + l < M * K ? acc[(i + l) / K][(i + l) % K] : vf{};
+    store(total + i, sum_each(r));
   }
+  for (int m = 0; m < M; ++m)
+    for (int k = 0; k < K; ++k) a.out[m * a.row + k] = total[m * K + k];
 }
 
 typedef void (*GradFn)(const GradArgs&);

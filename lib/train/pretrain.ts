@@ -44,7 +44,7 @@ export interface PretrainResult {
   /** Steps done, out of so many. */
   step: number;
   steps: number;
-  /** True where the signal ended the run early. */
+  /** True where the signal ended the run early, before its last step or its last evaluation. */
   interrupted: boolean;
   /** kNN accuracy by width (shares from 0 to 1) before training and now; null where nothing was evaluated. */
   untrained: Record<string, number> | null;
@@ -147,6 +147,7 @@ class Run {
   private window = new LossWindow();
   private savedStep = 0;
   private evaluations = new Map<number, Record<string, number>>();
+  private evaluationLeftOut = false;
 
   constructor(
     private readonly config: RunConfig,
@@ -327,7 +328,8 @@ class Run {
     const { signal } = this.options;
     const knn = await evaluateKnn(this.method.encoderQ, this.pictures, this.config, this.device, { signal }).catch(
       (error: unknown) => {
-        if (signal?.aborted) return null;
+        this.evaluationLeftOut = signal?.aborted ?? false;
+        if (this.evaluationLeftOut) return null;
         throw error;
       },
     );
@@ -364,7 +366,7 @@ class Run {
       checkpoint: this.checkpointFile,
       step: this.step,
       steps: this.steps,
-      interrupted: this.step < this.steps,
+      interrupted: this.step < this.steps || this.evaluationLeftOut,
       untrained: this.evaluations.get(0) ?? null,
       knn: last === undefined ? null : this.evaluations.get(last)!,
       chance: this.pictures.test ? 1 / this.pictures.classes.length : null,

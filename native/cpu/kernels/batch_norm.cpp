@@ -13,6 +13,7 @@ namespace slimclr::cpu::SLIMCLR_ISA {
 namespace {
 
 constexpr int64_t kStrip = 4 * V;           // lanes handled at once: enough independent sums to hide latency
+constexpr int64_t kSegment = 1024;          // elements of a group in an image of whole planes, about
 constexpr int64_t kRunElements = 1024;      // elements per channel and partial sum, at least
 constexpr int64_t kTasks = 16;              // partial sums in all, where the batch allows
 constexpr int64_t kSmall = 1 << 14;         // elements below which a second thread does not pay
@@ -30,8 +31,10 @@ SLIMCLR_INLINE int64_t gcd(int64_t a, int64_t b) {
   return a;
 }
 
-// One view of every layout. Channels come in groups; an image holds one contiguous segment per group, read as rows of
-// `width` lanes whose channels repeat from row to row: lane l belongs to channel (l / inner) % channels of the group.
+// One view of every layout. Channels come in groups; an image holds one contiguous segment per group. A channel has
+// `inner` lanes in arrays of `width` lanes: lane l belongs to channel (l / inner) % channels of the group.
+// Whole planes (block = 1, planes of whole vectors): inner = V lanes per channel, which its plane runs through.
+// Otherwise the segment is read as rows of `width` lanes whose channels repeat from row to row.
 // A run is a number of images whose sums are kept in float32; runs are combined in float64, in their order.
 struct Plan {
   int64_t c, n, hw;
@@ -40,6 +43,7 @@ struct Plan {
   int64_t image_stride, channel_step;
   int64_t runs, images_per_run;
   int64_t elements;
+  bool planes;
 
   int64_t segment_of(int64_t g) const { return g == groups - 1 ? last_segment : segment; }
   int64_t images_of(int64_t r) const { return min_of(images_per_run, n - r * images_per_run); }
@@ -55,12 +59,12 @@ Plan make_plan(const Act& x) {
   p.image_stride = stored * p.hw;
   if (p.hw == 1) block = 1;  // [N, C] whatever the block
   if (block == 1) {
-    // Small images: several channels to a row, so that rows are long and whole vectors.
-    const bool large = p.hw >= 4 * kStrip || (p.hw >= kStrip && p.hw % V == 0);
+    // Several channels to a segment where images are small, so that segments are long.
+    p.planes = p.hw % V == 0 || p.hw >= 16 * V;
     const int64_t unit = V / gcd(p.hw, V);
-    p.channels = large ? 1 : min_of(stored, unit * ceil_div(kStrip, unit * p.hw));
+    p.channels = min_of(stored, p.planes ? ceil_div(kSegment, p.hw) : unit * ceil_div(kStrip, unit * p.hw));
     p.groups = ceil_div(stored, p.channels);
-    p.inner = p.channels == 1 ? kStrip : p.hw;
+    p.inner = p.planes ? V : p.hw;
     p.width = ceil_div(p.channels * p.inner, V) * V;
     p.segment = p.channels * p.hw;
     p.last_segment = (stored - (p.groups - 1) * p.channels) * p.hw;
@@ -80,16 +84,34 @@ Plan make_plan(const Act& x) {
   return p;
 }
 
-template <int U, bool P>
+// U vectors side by side, in rows. One: all of one channel, with one vector of lanes; else each with its own.
+template <int U, bool One, bool P>
 struct Strip {
   static constexpr int vectors = U;
-  static constexpr bool partial = P;  // fewer than V lanes
+  static constexpr int step = One ? 0 : V;  // lanes from vector to vector
+  static constexpr bool partial = P;        // fewer than V lanes
 };
 
-// Calls body(Strip, offset, rows, column, lanes) for every piece of a group's segments in images [first, last).
+// Calls body(Strip, offset, rows, elements from row to row, first lane, lanes if partial) for every piece of a group's
+// segments in images [first, last).
 template <class Body>
 SLIMCLR_INLINE void walk(const Plan& p, int64_t g, int64_t first, int64_t last, Body body) {
   const int64_t segment = p.segment_of(g), width = p.width;
+  if (p.planes) {
+    const int64_t channels = segment / p.hw, rows = p.hw / kStrip, singles = p.hw % kStrip / V, rest = p.hw % V;
+    for (int64_t i = first; i < last; ++i) {
+      int64_t at = i * p.image_stride + g * p.segment;
+      for (int64_t k = 0; k < channels; ++k) {
+        if (rows) body(Strip<4, true, false>{}, at, rows, kStrip, k * V, (int64_t)V);
+        at += rows * kStrip;
+        if (singles) body(Strip<1, true, false>{}, at, singles, (int64_t)V, k * V, (int64_t)V);
+        at += singles * V;
+        if (rest) body(Strip<1, true, true>{}, at, (int64_t)1, (int64_t)V, k * V, rest);
+        at += rest;
+      }
+    }
+    return;
+  }
   const int64_t full = segment / width, rest = segment % width;
   const int64_t tile = width == kStrip ? full : 16;
   for (int64_t i = first; i < last; ++i) {
@@ -97,13 +119,31 @@ SLIMCLR_INLINE void walk(const Plan& p, int64_t g, int64_t first, int64_t last, 
     for (int64_t r = 0; r < full; r += tile) {
       const int64_t rows = min_of(tile, full - r);
       int64_t c = 0;
-      for (; c + kStrip <= width; c += kStrip) body(Strip<4, false>{}, at + r * width + c, rows, c, (int64_t)V);
-      for (; c < width; c += V) body(Strip<1, false>{}, at + r * width + c, rows, c, (int64_t)V);
+      for (; c + kStrip <= width; c += kStrip) {
+        body(Strip<4, false, false>{}, at + r * width + c, rows, width, c, (int64_t)V);
+      }
+      for (; c < width; c += V) body(Strip<1, false, false>{}, at + r * width + c, rows, width, c, (int64_t)V);
     }
     const int64_t tail = at + full * width;
     int64_t c = 0;
-    for (; c + V <= rest; c += V) body(Strip<1, false>{}, tail + c, (int64_t)1, c, (int64_t)V);
-    if (c < rest) body(Strip<1, true>{}, tail + c, (int64_t)1, c, rest - c);
+    for (; c + V <= rest; c += V) body(Strip<1, false, false>{}, tail + c, (int64_t)1, width, c, (int64_t)V);
+    if (c < rest) body(Strip<1, false, true>{}, tail + c, (int64_t)1, width, c, rest - c);
+  }
+}
+
+// Running sums over a strip, in lanes of memory between strips.
+template <class S>
+SLIMCLR_INLINE void resume(const float* lanes, vf* sums) {
+  for (int u = 0; u < S::vectors; ++u) sums[u] = u && !S::step ? vf{} : load(lanes + u * S::step);
+}
+template <class S>
+SLIMCLR_INLINE void pause(float* lanes, const vf* sums) {
+  if constexpr (S::step) {
+    for (int u = 0; u < S::vectors; ++u) store(lanes + u * V, sums[u]);
+  } else if constexpr (S::vectors == 4) {
+    store(lanes, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+  } else {
+    store(lanes, sums[0]);
   }
 }
 
@@ -138,12 +178,8 @@ SLIMCLR_INLINE void expand(const Plan& p, int64_t channels, float* lanes, F valu
 
 // sums = the lanes of each channel of the group, added up.
 SLIMCLR_INLINE void collapse(const Plan& p, const float* lanes, double* sums) {
-  if (p.channels == 1) {
-    vf v = load(lanes);
-    for (int64_t i = V; i < p.width; i += V) v += load(lanes + i);
-    double s = 0;
-    for (int i = 0; i < V; ++i) s += v[i];
-    sums[0] = s;
+  if (p.planes) {
+    for (int64_t k = 0; k < p.channels; ++k) sums[k] = (double)sum(load(lanes + k * V));
     return;
   }
   const int64_t period = p.channels * p.inner;
@@ -262,16 +298,18 @@ void normalize_run(const Plan& p, const BatchNormArgs& a, const Lanes& l, int64_
   const int64_t first = r * p.images_per_run;
   walk(
       p, g, first, first + p.images_of(r),
-      [&](auto strip, int64_t at, int64_t rows, int64_t c, int64_t lanes) __attribute__((always_inline)) {
-        constexpr int U = decltype(strip)::vectors;
-        constexpr bool P = decltype(strip)::partial;
+      [&](auto strip, int64_t at, int64_t rows, int64_t row_step, int64_t c, int64_t lanes)
+          __attribute__((always_inline)) {
+        using S = decltype(strip);
+        constexpr int U = S::vectors;
+        constexpr bool P = S::partial;
         vf m[U], s[U], b[U];
         for (int u = 0; u < U; ++u) {
-          m[u] = load(mean + c + u * V);
-          s[u] = load(scale + c + u * V);
-          b[u] = load(shift + c + u * V);
+          m[u] = load(mean + c + u * S::step);
+          s[u] = load(scale + c + u * S::step);
+          b[u] = load(shift + c + u * S::step);
         }
-        for (int64_t row = 0; row < rows; ++row, at += p.width) {
+        for (int64_t row = 0; row < rows; ++row, at += row_step) {
           for (int u = 0; u < U; ++u) {
             vf v = (get<P>(x + at + u * V, lanes) - m[u]) * s[u] + b[u];
             if constexpr (Residual) v += get<P>(residual + at + u * V, lanes);
@@ -295,16 +333,18 @@ void statistics_run(const Plan& p, const T* x, const Scratch& s, const Lanes& l,
   for (int64_t i = 0; i < 2 * p.width; ++i) s1[i] = 0;
   walk(
       p, g, first, first + images,
-      [&](auto strip, int64_t at, int64_t rows, int64_t c, int64_t lanes) __attribute__((always_inline)) {
-        constexpr int U = decltype(strip)::vectors;
-        constexpr bool P = decltype(strip)::partial;
+      [&](auto strip, int64_t at, int64_t rows, int64_t row_step, int64_t c, int64_t lanes)
+          __attribute__((always_inline)) {
+        using S = decltype(strip);
+        constexpr int U = S::vectors;
+        constexpr bool P = S::partial;
         vf k[U], a[U], b[U];
         for (int u = 0; u < U; ++u) {
-          k[u] = load(shift + c + u * V);
-          a[u] = load(s1 + c + u * V);
-          b[u] = load(s2 + c + u * V);
+          k[u] = load(shift + c + u * S::step);
         }
-        for (int64_t row = 0; row < rows; ++row, at += p.width) {
+        resume<S>(s1 + c, a);
+        resume<S>(s2 + c, b);
+        for (int64_t row = 0; row < rows; ++row, at += row_step) {
           for (int u = 0; u < U; ++u) {
             vf d = get<P>(x + at + u * V, lanes) - k[u];
             if constexpr (P) {
@@ -314,10 +354,8 @@ void statistics_run(const Plan& p, const T* x, const Scratch& s, const Lanes& l,
             b[u] += d * d;
           }
         }
-        for (int u = 0; u < U; ++u) {
-          store(s1 + c + u * V, a[u]);
-          store(s2 + c + u * V, b[u]);
-        }
+        pause<S>(s1 + c, a);
+        pause<S>(s2 + c, b);
       });
   collapse(p, s1, l.sum1);
   collapse(p, s2, l.sum2);
@@ -419,18 +457,20 @@ void reduce_run(const Plan& p, const BatchNormBackwardArgs& a, const Gradients<T
   const int64_t first = r * p.images_per_run;
   walk(
       p, g, first, first + p.images_of(r),
-      [&](auto strip, int64_t at, int64_t rows, int64_t c, int64_t lanes) __attribute__((always_inline)) {
-        constexpr int U = decltype(strip)::vectors;
-        constexpr bool P = decltype(strip)::partial;
+      [&](auto strip, int64_t at, int64_t rows, int64_t row_step, int64_t c, int64_t lanes)
+          __attribute__((always_inline)) {
+        using S = decltype(strip);
+        constexpr int U = S::vectors;
+        constexpr bool P = S::partial;
         vf m[U], sc[U], sh[U], sum1[U], sum2[U];
         for (int u = 0; u < U; ++u) {
-          m[u] = load(mean + c + u * V);
-          sc[u] = load(scale + c + u * V);
-          sh[u] = load(shift + c + u * V);
-          sum1[u] = load(s1 + c + u * V);
-          sum2[u] = load(s2 + c + u * V);
+          m[u] = load(mean + c + u * S::step);
+          sc[u] = load(scale + c + u * S::step);
+          sh[u] = load(shift + c + u * S::step);
         }
-        for (int64_t row = 0; row < rows; ++row, at += p.width) {
+        resume<S>(s1 + c, sum1);
+        resume<S>(s2 + c, sum2);
+        for (int64_t row = 0; row < rows; ++row, at += row_step) {
           for (int u = 0; u < U; ++u) {
             const vf d = get<P>(t.x + at + u * V, lanes) - m[u];
             vf dz = masked<M, Two, P>(t, at + u * V, lanes, d, sc[u], sh[u]);
@@ -442,10 +482,8 @@ void reduce_run(const Plan& p, const BatchNormBackwardArgs& a, const Gradients<T
             sum2[u] += dz * d;
           }
         }
-        for (int u = 0; u < U; ++u) {
-          store(s1 + c + u * V, sum1[u]);
-          store(s2 + c + u * V, sum2[u]);
-        }
+        pause<S>(s1 + c, sum1);
+        pause<S>(s2 + c, sum2);
       });
   collapse(p, s1, l.sum1);
   collapse(p, s2, l.sum2);
@@ -487,18 +525,20 @@ void gradient_run(const Plan& p, const BatchNormBackwardArgs& a, const Gradients
   const int64_t first = r * p.images_per_run;
   walk(
       p, g, first, first + p.images_of(r),
-      [&](auto strip, int64_t at, int64_t rows, int64_t c, int64_t lanes) __attribute__((always_inline)) {
-        constexpr int U = decltype(strip)::vectors;
-        constexpr bool P = decltype(strip)::partial;
+      [&](auto strip, int64_t at, int64_t rows, int64_t row_step, int64_t c, int64_t lanes)
+          __attribute__((always_inline)) {
+        using S = decltype(strip);
+        constexpr int U = S::vectors;
+        constexpr bool P = S::partial;
         vf m[U], sc[U], sh[U], o[U], sl[U];
         for (int u = 0; u < U; ++u) {
-          m[u] = load(mean + c + u * V);
-          sc[u] = load(scale + c + u * V);
-          sh[u] = load(shift + c + u * V);
-          o[u] = load(offset + c + u * V);
-          sl[u] = load(slope + c + u * V);
+          m[u] = load(mean + c + u * S::step);
+          sc[u] = load(scale + c + u * S::step);
+          sh[u] = load(shift + c + u * S::step);
+          o[u] = load(offset + c + u * S::step);
+          sl[u] = load(slope + c + u * S::step);
         }
-        for (int64_t row = 0; row < rows; ++row, at += p.width) {
+        for (int64_t row = 0; row < rows; ++row, at += row_step) {
           for (int u = 0; u < U; ++u) {
             const vf d = get<P>(t.x + at + u * V, lanes) - m[u];
             const vf dz = masked<M, Two, P>(t, at + u * V, lanes, d, sc[u], sh[u]);

@@ -37,7 +37,18 @@ int thread_index() {
 #endif
 }
 
-// ---- Interleaving ----------------------------------------------------------------------------------------------------
+// Whether the processor has bfloat16 products. Their instructions are written out (in asm) because this file is
+// compiled for processors without them too; kPairs says whether the code is there, have_pairs() whether it may be used.
+#if defined(__AVX512F__)
+constexpr bool kPairs = true;
+bool have_pairs() { return __builtin_cpu_supports("avx512bf16"); }
+#else
+constexpr bool kPairs = false;
+bool have_pairs() { return false; }
+#endif
+
+// ---- Interleaving
+// ----------------------------------------------------------------------------------------------------
 
 #if SLIMCLR_VEC == 16
 #define LANES 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
@@ -98,7 +109,8 @@ SLIMCLR_INLINE vf sum_each(vf (&r)[V]) {
   return r[0];
 }
 
-// ---- Activations <-> planes [C][H W] of 32-bit elements --------------------------------------------------------------
+// ---- Activations <-> planes [C][H W] of 32-bit elements
+// --------------------------------------------------------------
 
 // What one element of a plane holds: a float32, or two bfloat16 (of two channels, or of two images) whose products a
 // bfloat16 dot product adds. Filling planes only moves bits, so both share all code but the loads here.
@@ -171,14 +183,35 @@ void unpack_image(const Source src, int64_t block, int64_t hw, int64_t c0, int64
   for (int64_t c = 0; c < channels; ++c) unpack_plane(src.at((c0 + c) * hw), hw, dst + c * plane);
 }
 
+struct F32Target {
+  float* p;
+  void vec(int64_t i, vf v) const { store(p + i, v); }
+  void one(int64_t i, float v) const { p[i] = v; }
+};
+template <bool Native>
+struct Bf16Target {
+  uint16_t* p;
+  void vec(int64_t i, vf v) const {
+#if defined(__AVX512F__)
+    if constexpr (Native) {
+      vh h;
+      asm("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
+      std::memcpy(p + i, &h, sizeof h);
+      return;
+    }
+#endif
+    store(p + i, v);
+  }
+  void one(int64_t i, float v) const { store1(p + i, v); }
+};
+
 // Positions [p0, p0 + count) of channels [c0, c0 + channels); src [channels][plane] starts at p0.
-template <int B, class T>
+template <int B, class Target>
 void pack_blocked(const float* src, int64_t plane, int64_t hw, int64_t p0, int64_t count, int64_t c0, int64_t channels,
-                  T* image) {
+                  const Target dst) {
   for (int64_t c = 0; c < channels; c += B) {
-    const int64_t cn = min64(B, channels - c);
+    const int64_t cn = min64(B, channels - c), to = (c0 + c) * hw + p0 * B;
     const float* in = src + c * plane;
-    T* dst = image + (c0 + c) * hw + p0 * B;
     int64_t p = 0;
     for (; p + V <= count; p += V) {
       vf r[B];
@@ -186,24 +219,24 @@ void pack_blocked(const float* src, int64_t plane, int64_t hw, int64_t p0, int64
       for (int i = 0; i < B; ++i) r[i] = i < cn ? load(in + i * plane + p) : vf{};
       transpose<B, B>(r);
 #pragma GCC unroll 16
-      for (int i = 0; i < B; ++i) store(dst + p * B + i * V, r[i]);
+      for (int i = 0; i < B; ++i) dst.vec(to + p * B + i * V, r[i]);
     }
     for (; p < count; ++p)
-      for (int64_t i = 0; i < B; ++i) store1(dst + p * B + i, i < cn ? in[i * plane + p] : 0.0f);
+      for (int64_t i = 0; i < B; ++i) dst.one(to + p * B + i, i < cn ? in[i * plane + p] : 0.0f);
   }
 }
 
-template <class T>
+template <class Target>
 void pack_image(const float* src, int64_t plane, int64_t block, int64_t hw, int64_t p0, int64_t count, int64_t c0,
-                int64_t channels, T* image) {
-  if (block == 16) return pack_blocked<16>(src, plane, hw, p0, count, c0, channels, image);
-  if (block == 8) return pack_blocked<8>(src, plane, hw, p0, count, c0, channels, image);
+                int64_t channels, const Target dst) {
+  if (block == 16) return pack_blocked<16>(src, plane, hw, p0, count, c0, channels, dst);
+  if (block == 8) return pack_blocked<8>(src, plane, hw, p0, count, c0, channels, dst);
   for (int64_t c = 0; c < channels; ++c) {
     const float* in = src + c * plane;
-    T* out = image + (c0 + c) * hw + p0;
+    const int64_t to = (c0 + c) * hw + p0;
     int64_t p = 0;
-    for (; p + V <= count; p += V) store(out + p, load(in + p));
-    for (; p < count; ++p) store1(out + p, in[p]);
+    for (; p + V <= count; p += V) dst.vec(to + p, load(in + p));
+    for (; p < count; ++p) dst.one(to + p, in[p]);
   }
 }
 
@@ -216,12 +249,16 @@ void pack(const float* src, int64_t plane, const Act& a, int64_t n, int64_t p0, 
           int64_t channels) {
   const int64_t hw = a.h * a.w;
   if (a.elem == Elem::f32)
-    pack_image(src, plane, a.block, hw, p0, count, c0, channels, image_f32(a, n));
+    pack_image(src, plane, a.block, hw, p0, count, c0, channels, F32Target{image_f32(a, n)});
+  else if (have_pairs())
+    pack_image(src, plane, a.block, hw, p0, count, c0, channels, Bf16Target<kPairs>{image_bf16(a, n)});
   else
-    pack_image(src, plane, a.block, hw, p0, count, c0, channels, image_bf16(a, n));
+    pack_image(src, plane, a.block, hw, p0, count, c0, channels, Bf16Target<false>{image_bf16(a, n)});
 }
 
-int64_t form_channels(Form form, int64_t channels) { return form == Form::channel_pairs ? (channels + 1) / 2 : channels; }
+int64_t form_channels(Form form, int64_t channels) {
+  return form == Form::channel_pairs ? (channels + 1) / 2 : channels;
+}
 
 // Planes [c0, c0 + channels) of image n (and n + 1 for image pairs) into dst [channels][plane]; c0 is a multiple of 16.
 void unpack(const Act& a, Form form, int64_t n, int64_t c0, int64_t channels, float* dst, int64_t plane) {
@@ -244,7 +281,8 @@ void unpack(const Act& a, Form form, int64_t n, int64_t c0, int64_t channels, fl
   unpack_image(Bf16Source{image_bf16(a, n)}, a.block, hw, c0, channels, dst, plane);
 }
 
-// ---- Tap planes ------------------------------------------------------------------------------------------------------
+// ---- Tap planes
+// ------------------------------------------------------------------------------------------------------
 
 // Per source channel, `copies` planes; copy j holds, at row r of row phase p and column q, the source element
 // [r stride + p + row_lo][q stride + j + col_lo], zero outside the image. Output positions are row-major over [ph, pw].
@@ -395,7 +433,8 @@ SLIMCLR_INLINE vf splat_bits(const float* p) {
   return (vf)(u | vu{});
 }
 
-// ---- Forward and data gradient: out[m][position] = sum_k w[k][m] planes[k_offset[k] + position] ----------------------
+// ---- Forward and data gradient: out[m][position] = sum_k w[k][m] planes[k_offset[k] + position]
+// ----------------------
 
 struct TileArgs {
   int64_t k;
@@ -407,8 +446,7 @@ struct TileArgs {
   int64_t out_plane;
 };
 
-// acc += w b, or the sum of the two bfloat16 products in each 32-bit element. The instruction is written out because the
-// file is compiled for processors without it too; have_pairs() guards its use.
+// acc += w b, or acc += the sum of the two bfloat16 products in each 32-bit element.
 template <bool Pairs>
 SLIMCLR_INLINE void multiply_add(vf& acc, vf w, vf b) {
 #if defined(__AVX512F__)
@@ -419,14 +457,6 @@ SLIMCLR_INLINE void multiply_add(vf& acc, vf w, vf b) {
 #endif
   acc += w * b;
 }
-
-#if defined(__AVX512F__)
-constexpr bool kPairs = true;
-bool have_pairs() { return __builtin_cpu_supports("avx512bf16"); }
-#else
-constexpr bool kPairs = false;
-bool have_pairs() { return false; }
-#endif
 
 template <bool Pairs, int M, int N>
 void tile(const TileArgs& a) {
@@ -466,12 +496,18 @@ TileFn tile_of(int64_t n) {
 template <bool Pairs>
 TileFn tile_fn(int64_t m, int64_t n) {
   switch (m) {
-    case 1: return tile_of<Pairs, 1>(n);
-    case 2: return tile_of<Pairs, 2>(n);
-    case 3: return tile_of<Pairs, 3>(n);
-    case 4: return tile_of<Pairs, 4>(n);
-    case 5: return tile_of<Pairs, 5>(n);
-    default: return tile_of<Pairs, 6>(n);
+    case 1:
+      return tile_of<Pairs, 1>(n);
+    case 2:
+      return tile_of<Pairs, 2>(n);
+    case 3:
+      return tile_of<Pairs, 3>(n);
+    case 4:
+      return tile_of<Pairs, 4>(n);
+    case 5:
+      return tile_of<Pairs, 5>(n);
+    default:
+      return tile_of<Pairs, 6>(n);
   }
 }
 
@@ -546,8 +582,8 @@ struct Bump {
 int64_t job_bytes(const DirectConvArgs& a, ConvPass pass) {
   const Job j = make_job(a, pass);
   const int64_t n = j.phases * j.phases;
-  return round_up(n * (int64_t)sizeof(Phase), 64) + round_up(j.planes.vectors * 4, 64) +
-         j.k_max * (1 + j.dst->c) * 4 + 128 * n + a.threads * j.thread_floats() * 4;
+  return round_up(n * (int64_t)sizeof(Phase), 64) + round_up(j.planes.vectors * 4, 64) + j.k_max * (1 + j.dst->c) * 4 +
+         128 * n + a.threads * j.thread_floats() * 4;
 }
 
 // The taps and weights of phase (py, px); the memory for them is taken from bump.
@@ -652,8 +688,13 @@ void convolve(const DirectConvArgs& a, ConvPass pass) {
           if (phase[p].k == 0 && phases > 1) continue;
           for (int64_t i = first; i < last; ++i) {
             const int64_t d = tile_begin(dst_c, i), m = tile_begin(dst_c, i + 1) - d;
-            const TileArgs args{phase[p].k, phase[p].k_offset,   phase[p].w + d * phase[p].k,   planes,
-                                vector_offset + v, to + d * j.out_plane * phases, j.out_plane * phases};
+            const TileArgs args{phase[p].k,
+                                phase[p].k_offset,
+                                phase[p].w + d * phase[p].k,
+                                planes,
+                                vector_offset + v,
+                                to + d * j.out_plane * phases,
+                                j.out_plane * phases};
             (pairs ? tile_fn<kPairs>(m, vn) : tile_fn<false>(m, vn))(args);
           }
         }
@@ -663,8 +704,7 @@ void convolve(const DirectConvArgs& a, ConvPass pass) {
       if (phases == 1) continue;
       const int64_t hw = j.dst->h * j.dst->w;
       float* dst = is_planes(*j.dst) ? image_f32(*j.dst, n) : merged;
-      for (int64_t d = c0; d < c0 + channels; ++d)
-        merge_phases(j, phase, out + d * j.out_plane * phases, dst + d * hw);
+      for (int64_t d = c0; d < c0 + channels; ++d) merge_phases(j, phase, out + d * j.out_plane * phases, dst + d * hw);
       if (!is_planes(*j.dst)) pack(merged + c0 * hw, hw, *j.dst, n, 0, hw, c0, channels);
     }
   }
@@ -673,7 +713,8 @@ void convolve(const DirectConvArgs& a, ConvPass pass) {
 void forward(const DirectConvArgs& a) { convolve(a, ConvPass::forward); }
 void backward_data(const DirectConvArgs& a) { convolve(a, ConvPass::backward_data); }
 
-// ---- Weight gradient: dw[o][k] = sum over positions of dy[o][position] planes[k_offset[k] + position] ----------------
+// ---- Weight gradient: dw[o][k] = sum over positions of dy[o][position] planes[k_offset[k] + position]
+// ----------------
 
 struct GradArgs {
   int64_t images, vectors;
@@ -811,8 +852,9 @@ void backward_weights(const DirectConvArgs& a) {
         const int64_t kn = min64(kGradTaps, channels * taps - k);
         for (int64_t o = 0; o < out_c; o += kGradChannels) {
           const int64_t on = min64(kGradChannels, out_c - o);
-          const GradArgs args{images,       t.vectors,  vector_offset,          planes,           t.floats,
-                              k_offset + k, dy + o * j.dy_plane, out_c * j.dy_plane, j.dy_plane, out + o * j.k + k, j.k};
+          const GradArgs args{images,       t.vectors,           vector_offset,      planes,     t.floats,
+                              k_offset + k, dy + o * j.dy_plane, out_c * j.dy_plane, j.dy_plane, out + o * j.k + k,
+                              j.k};
           (j.form == Form::image_pairs ? grad_fn<kPairs>(on, kn) : grad_fn<false>(on, kn))(args);
         }
       }

@@ -32,4 +32,14 @@ struct DirectConvKernels {
   void (*backward_weights)(const DirectConvArgs&);            // adds to dw from x, y
 };
 
+// The static choice between these kernels and oneDNN's, from measurements on AVX-512 at 32², 16² and 8². oneDNN spends
+// a full block of 16 on any part of one, on both sides of the weight; its first-layer kernels (few input channels) pad
+// the output side only. Both sides whole blocks: oneDNN, except its float32 forward of one block on wide rows. The
+// passes agree otherwise, so that a layer keeps one layout (a reorder costs more than the ties are worth).
+inline bool prefer_direct(int64_t in_channels, int64_t out_channels, int64_t out_width, Elem elem, ConvPass pass) {
+  if (in_channels >= 64 || out_channels >= 64) return false;
+  if (out_channels % 16 != 0 || (in_channels >= 8 && in_channels % 16 != 0)) return true;
+  return elem == Elem::f32 && pass == ConvPass::forward && out_channels == 16 && in_channels <= 16 && out_width >= 32;
+}
+
 }  // namespace slimclr::cpu

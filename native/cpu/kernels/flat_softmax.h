@@ -35,9 +35,10 @@ SLIMCLR_INLINE vf flat_remainder(vf x) {
   return p * (x * x);
 }
 
-// Rounds a block of keys to 8 bits: out[⌈count/4⌉][d] holds four keys per word (zeros beyond count). d is a multiple of V.
-// Returns the value of one step; *largest becomes the largest squared norm of a key, if that is larger.
-static inline float flat_pack(const float* keys, int64_t count, int64_t d, int32_t* out, float* largest) {
+// Rounds a block of keys to 8 bits: out[⌈count/4⌉][d] holds four keys per word (zeros beyond count). d is a multiple of
+// V. Returns the value of one step; *largest becomes the largest squared norm of a key, if that is larger.
+static inline float flat_pack(const float* keys, int64_t count, int64_t d, const float* dither, int32_t* out,
+                              float* largest) {
   vf high = {};
   for (int64_t j = 0; j < count; ++j) {
     vf squares = {};
@@ -57,7 +58,7 @@ static inline float flat_pack(const float* keys, int64_t count, int64_t d, int32
       vi word = {};
       for (int64_t b = 0; b < 4 && j + b < count; ++b) {
         const vf k = load(keys + (j + b) * d + i) * inverse;
-        const vi rounded = __builtin_convertvector(k + select(k < 0, splat(-0.5f), splat(0.5f)), vi);
+        const vi rounded = __builtin_convertvector(k + (128 + dither[j + b]), vi) - 128;
         word |= (rounded & 255) << (8 * b);
       }
       memcpy(out + j / 4 * d + i, &word, sizeof word);
@@ -69,8 +70,8 @@ static inline float flat_pack(const float* keys, int64_t count, int64_t d, int32
 // Scores must be zero for up to three keys beyond count. step[G] becomes the value of one step in each row;
 // dither[count] in [0, 1) takes the bias out of the rounding.
 template <int G>
-SLIMCLR_INLINE void flat_probabilities(const float* scores, int64_t count, const vf* largest, float t, const float* dither,
-                                       int32_t* p, float* z, float* step) {
+SLIMCLR_INLINE void flat_probabilities(const float* scores, int64_t count, const vf* largest, float t,
+                                       const float* dither, int32_t* p, float* z, float* step) {
   const float inverse = 1 / t;
   for (int g = 0; g < G; g += V) {
     const vf r_max = flat_remainder(largest[g / V] * inverse) + 1e-30f;
@@ -93,8 +94,8 @@ SLIMCLR_INLINE void flat_probabilities(const float* scores, int64_t count, const
 
 #if defined(__AVX512F__)
 template <int M, int NV, int G>
-__attribute__((target("avx512vnni"))) static void flat_tile(int64_t words, const int32_t* p, const int32_t* keys, int64_t d,
-                                                            const float* step, float key_step, float* o) {
+__attribute__((target("avx512vnni"))) static void flat_tile(int64_t words, const int32_t* p, const int32_t* keys,
+                                                            int64_t d, const float* step, float key_step, float* o) {
   __m512i sums[M][NV] = {};
   for (int64_t w = 0; w < words; ++w) {
     __m512i k[NV];

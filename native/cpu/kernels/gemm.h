@@ -11,8 +11,8 @@ constexpr int kTileVectors = 2;
 
 // c[i][0 .. NV·V) (+)= Σ_p a(i, p)·b[p][0 .. NV·V) for i < M, with a(i, p) = a[i·a_row + p·a_depth].
 template <int M, int NV, bool Add>
-SLIMCLR_INLINE void gemm_tile(int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b, int64_t ldb,
-                              float* c, int64_t ldc) {
+SLIMCLR_INLINE void gemm_tile(int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b,
+                              int64_t ldb, float* c, int64_t ldc) {
   vf sums[M][NV] = {};
   for (int64_t p = 0; p < depth; ++p) {
     vf bp[NV];
@@ -42,8 +42,8 @@ SLIMCLR_INLINE void gemm_tile(int64_t depth, const float* a, int64_t a_row, int6
 
 // The same for any number of rows, M at a time.
 template <int M, int NV, bool Add>
-SLIMCLR_INLINE void gemm_rows(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b,
-                              int64_t ldb, float* c, int64_t ldc) {
+SLIMCLR_INLINE void gemm_rows(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_depth,
+                              const float* b, int64_t ldb, float* c, int64_t ldc) {
   for (; rows >= M; rows -= M, a += M * a_row, c += M * ldc)
     gemm_tile<M, NV, Add>(depth, a, a_row, a_depth, b, ldb, c, ldc);
   if constexpr (M > 1) {

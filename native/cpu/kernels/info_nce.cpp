@@ -7,20 +7,18 @@
 #include "cpu/kernels/gemm.h"
 
 // Attention with keys = values = queue. Every width is evaluated at one to three temperatures t (contrastive, student,
-// teacher); the softmax at t needs Z = Σ_j e^((s_j − m)/t) and O = Σ_j e^((s_j − m)/t)·k_j, where m is the row's running
-// maximum. Work is cut into groups of query rows × chunks of the queue; each cell leaves its own m, Z and O, and the
-// second half adds the cells in order, so that the result does not depend on the number of threads. High temperatures
-// take the way of flat_softmax.h where the processor has it: the cell then leaves Σ r(x) and Σ r(x)·k.
+// teacher); the softmax at t needs Z = Σ_j e^((s_j − m)/t) and O = Σ_j e^((s_j − m)/t)·k_j, where m is the row's
+// running maximum. Work is cut into groups of query rows × chunks of the queue; each cell leaves its own m, Z and O,
+// and the second half adds the cells in order, so that the result does not depend on the number of threads. High
+// temperatures take the way of flat_softmax.h where the processor has it: the cell then leaves Σ r(x) and Σ r(x)·k.
 namespace slimclr::cpu::SLIMCLR_ISA {
 namespace {
 
 constexpr int kGroup = kTileVectors * V;  // query rows worked on together, side by side in vectors
-constexpr int kProductRows = kGroup / 4;  // rows of the register tile of O
-#ifndef KB
-#define KB 192
-#endif
-constexpr int kBlock = KB;               // queue rows per step: scores and probabilities of a step stay in cache
+constexpr int kBatch = 4;                 // groups that share a block of the queue in cache
+constexpr int kBlock = 192;               // queue rows per step: scores and probabilities of a step stay in cache
 constexpr int kChunks = 8;                // parts of the queue
+constexpr int kProductRows = kGroup / 4;  // rows of the register tile of O
 constexpr int kMaxTemperatures = 3;
 
 int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -62,21 +60,20 @@ Temperatures temperatures_of(const InfoNceArgs& args, int64_t width, float flat_
 // Where everything lies in the scratch memory.
 struct Plan {
   int64_t widths, groups, blocks, chunk, chunks, d, padded_d, cell_floats, floats;
-  bool flat;          // whether a temperature may be flat
-  float flat_from;    // and from where on
-  float* queries;     // [widths][groups][d][kGroup], zeros beyond n
-  float* cells;       // [chunks][widths][groups] of {m [kGroup], temperatures × {Z [kGroup], O [kGroup][padded_d]}}
-  float* losses;      // [widths][n]
-  float* queue;       // [k][padded_d], only where d is no multiple of the vector
-  float* moments;     // [chunks] of {Σ k [padded_d], Σ k·kᵀ [padded_d][padded_d]}, only if flat, as the following
-  int32_t* packed;    // [blocks][kBlock / 4][padded_d], keys in 8 bits
-  float* steps;       // [blocks], the value of one step of theirs
-  float* norms;       // [blocks], largest squared norm of a key
+  bool flat;        // whether a temperature may be flat
+  float flat_from;  // and from where on
+  float* queries;   // [widths][groups][d][kGroup], zeros beyond n
+  float* cells;     // [chunks][widths][groups] of {m [kGroup], temperatures × {Z [kGroup], O [kGroup][padded_d]}}
+  float* losses;    // [widths][n]
+  float* queue;     // [k][padded_d], only where d is no multiple of the vector
+  float* moments;   // [chunks] of {Σ k [padded_d], Σ k·kᵀ [padded_d][padded_d]}, only if flat, as the following
+  int32_t* packed;  // [blocks][kBlock / 4][padded_d], keys in 8 bits
+  float* steps;     // [blocks], the value of one step of theirs
+  float* norms;     // [blocks], largest squared norm of a key
 
-  float* panel(int64_t width, int64_t group) const { return queries + (width * groups + group) * d * kGroup; }
-  float* cell(int64_t c, int64_t width, int64_t group) const {
-    return cells + ((c * widths + width) * groups + group) * cell_floats;
-  }
+  // i counts the groups of all widths.
+  float* panel(int64_t i) const { return queries + i * d * kGroup; }
+  float* cell(int64_t c, int64_t i) const { return cells + (c * widths * groups + i) * cell_floats; }
   float* normalizer(float* cell, int t) const { return cell + kGroup + t * kGroup * (1 + padded_d); }
   float* mean(float* cell, int t) const { return normalizer(cell, t) + kGroup; }
   float* moment(int64_t c) const { return moments + c * (1 + padded_d) * padded_d; }
@@ -137,10 +134,10 @@ void add_products(int64_t count, const float* p, int64_t ldp, const float* rows,
   for (; i < d; i += V) gemm_rows<kProductRows, 1, true>(M, count, p, 1, ldp, rows + i, d, o + i, d);
 }
 
-// e^((s − m)/t) of a block of scores: writes p[count][kGroup], adds to Z. When the maximum m has grown, first rescales Z
-// and O to the new one.
-void exponentials(const float* scores, int64_t count, const vf* m, const vf* old_m, float t, float* p, float* z, float* o,
-                  int64_t d) {
+// e^((s − m)/t) of a block of scores: writes p[count][kGroup], adds to Z. When the maximum m has grown, first rescales
+// Z and O to the new one.
+void exponentials(const float* scores, int64_t count, const vf* m, const vf* old_m, float t, float* p, float* z,
+                  float* o, int64_t d) {
   const float scale = 1.44269504088896341f / t;
   alignas(64) float factor[kGroup];
   for (int v = 0; v < kTileVectors; ++v) {
@@ -160,50 +157,58 @@ void exponentials(const float* scores, int64_t count, const vf* m, const vf* old
   }
 }
 
-// One group of query rows against one chunk of the queue, whose first block is `block`.
-void add_cell(const Plan& plan, const Temperatures& at, const float* panel, const float* queue, int64_t queue_rows,
-              int64_t block, const float* dither, float* cell) {
+// One group of query rows against one block of the queue.
+void add_block(const Plan& plan, const Temperatures& at, const float* panel, const float* keys, int64_t count,
+               int64_t block, const float* dither, float* cell) {
   alignas(64) float scores[kBlock * kGroup];
   alignas(64) float p[kBlock * kGroup];
   alignas(64) float step[kGroup];
-  memset(cell, 0, plan.cell_floats * sizeof(float));
-  vf m[kTileVectors];
-  for (int v = 0; v < kTileVectors; ++v) m[v] = splat(-INFINITY);
+  gemm_rows<kTileRows, kTileVectors, false>(count, plan.d, keys, plan.padded_d, 1, panel, kGroup, scores, kGroup);
+  for (int64_t i = count * kGroup; i < round_up(count, 4) * kGroup; ++i) scores[i] = 0;
 
-  for (int64_t j = 0; j < queue_rows; j += kBlock, ++block) {
-    const int64_t count = min64(kBlock, queue_rows - j);
-    const float* rows = queue + j * plan.padded_d;
-    gemm_rows<kTileRows, kTileVectors, false>(count, plan.d, rows, plan.padded_d, 1, panel, kGroup, scores, kGroup);
-    for (int64_t i = count * kGroup; i < round_up(count, 4) * kGroup; ++i) scores[i] = 0;
-
-    vf old_m[kTileVectors], largest[kTileVectors];
-    for (int v = 0; v < kTileVectors; ++v) {
-      vf high = splat(-INFINITY), low = splat(INFINITY);
-      for (int64_t i = 0; i < count; ++i) {
-        const vf s = load(scores + i * kGroup + v * V);
-        high = s > high ? s : high;
-        low = s < low ? s : low;
-      }
-      largest[v] = max(high, -low);
-      old_m[v] = m[v];
-      m[v] = max(m[v], high);
+  vf m[kTileVectors], old_m[kTileVectors], largest[kTileVectors];
+  for (int v = 0; v < kTileVectors; ++v) {
+    vf high = splat(-INFINITY), low = splat(INFINITY);
+    for (int64_t i = 0; i < count; ++i) {
+      const vf s = load(scores + i * kGroup + v * V);
+      high = s > high ? s : high;
+      low = s < low ? s : low;
     }
-    for (int t = 0; t < at.count; ++t) {
-      float* z = plan.normalizer(cell, t);
-      float* o = at.mean[t] ? plan.mean(cell, t) : nullptr;
-      if (at.flat[t]) {
-        int32_t* words = reinterpret_cast<int32_t*>(p);
-        flat_probabilities<kGroup>(scores, count, largest, at.value[t], dither, words, z, step);
-        if (o)
-          flat_products<kGroup>(count, words, plan.packed + block * (kBlock / 4) * plan.padded_d, plan.padded_d, step,
-                                plan.steps[block], o);
-      } else {
-        exponentials(scores, count, m, old_m, at.value[t], p, z, o, plan.padded_d);
-        if (o) add_products<kGroup>(count, p, kGroup, rows, 0, plan.padded_d, o);
-      }
+    largest[v] = max(high, -low);
+    old_m[v] = load(cell + v * V);
+    m[v] = max(old_m[v], high);
+    store(cell + v * V, m[v]);
+  }
+  for (int t = 0; t < at.count; ++t) {
+    float* z = plan.normalizer(cell, t);
+    float* o = at.mean[t] ? plan.mean(cell, t) : nullptr;
+    if (at.flat[t]) {
+      int32_t* words = reinterpret_cast<int32_t*>(p);
+      flat_probabilities<kGroup>(scores, count, largest, at.value[t], dither, words, z, step);
+      if (o)
+        flat_products<kGroup>(count, words, plan.packed + block * (kBlock / 4) * plan.padded_d, plan.padded_d, step,
+                              plan.steps[block], o);
+    } else {
+      exponentials(scores, count, m, old_m, at.value[t], p, z, o, plan.padded_d);
+      if (o) add_products<kGroup>(count, p, kGroup, keys, 0, plan.padded_d, o);
     }
   }
-  for (int v = 0; v < kTileVectors; ++v) store(cell + v * V, m[v]);
+}
+
+// Some groups of rows (first to last of all widths' groups) against one chunk of the queue, block by block, so that a
+// block is in cache for all of them.
+void add_cells(const InfoNceArgs& args, const Plan& plan, const float* queue, int64_t chunk, int64_t first,
+               int64_t last, const float* dither) {
+  for (int64_t i = first; i < last; ++i) {
+    float* cell = plan.cell(chunk, i);
+    memset(cell, 0, plan.cell_floats * sizeof(float));
+    for (int r = 0; r < kGroup; ++r) cell[r] = -INFINITY;
+  }
+  const int64_t end = min64(args.k, (chunk + 1) * plan.chunk);
+  for (int64_t j = chunk * plan.chunk; j < end; j += kBlock)
+    for (int64_t i = first; i < last; ++i)
+      add_block(plan, temperatures_of(args, i / plan.groups, plan.flat_from), plan.panel(i), queue + j * plan.padded_d,
+                min64(kBlock, end - j), j / kBlock, dither, plan.cell(chunk, i));
 }
 
 // Σ k and the upper triangle of Σ k·kᵀ, kGroup rows of it, over one chunk.
@@ -249,17 +254,17 @@ void combine_row(const InfoNceArgs& args, const Plan& plan, const Temperatures& 
   for (int64_t i = 0; i < args.d; ++i) positive += static_cast<double>(q[i]) * key[i];
   double largest = positive;
   for (int64_t c = 0; c < plan.chunks; ++c) {
-    const double m = plan.cell(c, width, group)[r];
+    const double m = plan.cell(c, width * plan.groups + group)[r];
     largest = m > largest ? m : largest;
   }
-  float* first = plan.cell(0, width, group);
+  float* first = plan.cell(0, width * plan.groups + group);
   for (int t = 0; t < at.count; ++t) {
     const double inverse = 1.0 / at.value[t];
     const double maximum = at.flat[t] ? 0 : largest;
     double negatives = 0;
     float* o = plan.mean(first, t) + r * plan.padded_d;
     for (int64_t c = 0; c < plan.chunks; ++c) {
-      float* cell = plan.cell(c, width, group);
+      float* cell = plan.cell(c, width * plan.groups + group);
       const double factor = at.flat[t] ? 1 : ::exp((cell[r] - maximum) * inverse);
       negatives += plan.normalizer(cell, t)[r] * factor;
       if (!at.mean[t]) continue;
@@ -292,7 +297,7 @@ void combine_row(const InfoNceArgs& args, const Plan& plan, const Temperatures& 
 void finish_row(const InfoNceArgs& args, const Plan& plan, int64_t width, int64_t row) {
   const int64_t group = row / kGroup, r = row % kGroup;
   const Temperatures at = temperatures_of(args, width, plan.flat_from);
-  float* cell = plan.cell(0, width, group);
+  float* cell = plan.cell(0, width * plan.groups + group);
   const double aux = at.student >= 0 ? args.aux : 0;
   double loss = (1 - aux) * plan.normalizer(cell, at.contrastive)[r];
   float* gradient = args.gradients ? args.gradients[width] + row * args.d : nullptr;
@@ -310,7 +315,9 @@ void finish_row(const InfoNceArgs& args, const Plan& plan, int64_t width, int64_
     const float f = static_cast<float>(scale * aux * t);
     double expected = 0;  // q·(O_t − positive)
     for (int64_t v = 0; v < teachers; ++v) {
-      const float* teacher = plan.mean(plan.cell(0, v, group), temperatures_of(args, v, plan.flat_from).teacher) + r * plan.padded_d;
+      const float* teacher =
+          plan.mean(plan.cell(0, v * plan.groups + group), temperatures_of(args, v, plan.flat_from).teacher) +
+          r * plan.padded_d;
       for (int64_t i = 0; i < args.d; ++i) expected += static_cast<double>(q[i]) * teacher[i];
       if (!gradient) continue;
       const float g = f / static_cast<float>(teachers);
@@ -322,13 +329,13 @@ void finish_row(const InfoNceArgs& args, const Plan& plan, int64_t width, int64_
 }
 
 // Rounds the queue to 8 bits and finds from which temperature on |s/t| ≤ kFlatLargest holds, by Cauchy–Schwarz.
-void prepare_flat(const InfoNceArgs& args, const float* queue, Plan* plan) {
+void find_flat_from(const InfoNceArgs& args, const float* queue, const float* dither, Plan* plan) {
   float largest_key = 0, largest_query = 0;
 #pragma omp parallel for schedule(static)
   for (int64_t b = 0; b < plan->blocks; ++b) {
     plan->norms[b] = 0;
     plan->steps[b] = flat_pack(queue + b * kBlock * plan->padded_d, min64(kBlock, args.k - b * kBlock), plan->padded_d,
-                               plan->packed + b * (kBlock / 4) * plan->padded_d, plan->norms + b);
+                               dither, plan->packed + b * (kBlock / 4) * plan->padded_d, plan->norms + b);
   }
   for (int64_t b = 0; b < plan->blocks; ++b) largest_key = plan->norms[b] > largest_key ? plan->norms[b] : largest_key;
   for (int64_t i = 0; i < args.widths * args.n; ++i) {
@@ -365,7 +372,7 @@ void info_nce(const InfoNceArgs& args) {
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < panels; ++i) {
     const int64_t width = i / plan.groups, group = i % plan.groups;
-    float* panel = plan.panel(width, group);
+    float* panel = plan.panel(i);
     for (int64_t r = 0; r < kGroup; ++r) {
       const int64_t row = group * kGroup + r;
       for (int64_t x = 0; x < args.d; ++x)
@@ -381,23 +388,30 @@ void info_nce(const InfoNceArgs& args) {
       memset(plan.queue + j * plan.padded_d + args.d, 0, (plan.padded_d - args.d) * sizeof(float));
     }
   }
-  float dither[kBlock];
-  for (int j = 0; j < kBlock; ++j) dither[j] = fmodf(0.618034f * static_cast<float>(j + 1), 1.0f);
-  if (plan.flat) {
-    prepare_flat(args, queue, &plan);
-    if (plan.flat_from < INFINITY) sum_moments(args, queue, plan);
+  // A low-discrepancy sequence of pairs (Roberts' R2) for the roundings of probabilities and keys.
+  float dither[kBlock], key_dither[kBlock];
+  for (int j = 0; j < kBlock; ++j) {
+    dither[j] = fmodf(0.75487767f * static_cast<float>(j + 1), 1.0f);
+    key_dither[j] = fmodf(0.56984029f * static_cast<float>(j + 1), 1.0f);
   }
+  if (plan.flat) {
+    find_flat_from(args, queue, key_dither, &plan);
+    bool used = false;
+    for (int64_t w = 0; w < args.widths; ++w) {
+      const Temperatures at = temperatures_of(args, w, plan.flat_from);
+      for (int t = 0; t < at.count; ++t) used |= at.flat[t];
+    }
+    if (used) sum_moments(args, queue, plan);
+  }
+  const int64_t batches = (panels + kBatch - 1) / kBatch;
 #pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < plan.chunks * panels; ++i) {
-    const int64_t c = i / panels, width = i % panels / plan.groups, group = i % plan.groups;
-    const int64_t begin = c * plan.chunk;
-    add_cell(plan, temperatures_of(args, width, plan.flat_from), plan.panel(width, group), queue + begin * plan.padded_d,
-             min64(plan.chunk, args.k - begin), begin / kBlock, dither, plan.cell(c, width, group));
+  for (int64_t i = 0; i < plan.chunks * batches; ++i) {
+    const int64_t first = i % batches * kBatch;
+    add_cells(args, plan, queue, i / batches, first, min64(first + kBatch, panels), dither);
   }
 #pragma omp parallel for schedule(static)
   for (int64_t row = 0; row < args.n; ++row) {
-    for (int64_t w = 0; w < args.widths; ++w)
-      combine_row(args, plan, temperatures_of(args, w, plan.flat_from), w, row);
+    for (int64_t w = 0; w < args.widths; ++w) combine_row(args, plan, temperatures_of(args, w, plan.flat_from), w, row);
     for (int64_t w = 0; w < args.widths; ++w) finish_row(args, plan, w, row);
   }
   double loss = 0;

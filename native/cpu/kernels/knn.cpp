@@ -1,87 +1,103 @@
 #include "cpu/kernels/knn.h"
 
+#include <math.h>
+
 #include "cpu/kernels/gemm.h"
 
 namespace slimclr::cpu::SLIMCLR_ISA {
 namespace {
 
-constexpr int64_t kQueries = 64;       // per task
-constexpr int64_t kBank = 2 * V;       // bank rows per tile
+constexpr int kGroup = kTileVectors * V;  // queries worked on together, side by side in vectors
+constexpr int kBlock = 96;                // bank rows per step
+constexpr int kBatch = 4;                 // groups that share a block in cache
+
+int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 struct Neighbour {
   float similarity;
-  int32_t row;
+  int32_t index;
 };
 
-// Whether a is farther than b: the order of the heap, whose top is the farthest neighbour kept.
-SLIMCLR_INLINE bool farther(Neighbour a, Neighbour b) {
-  return a.similarity < b.similarity || (a.similarity == b.similarity && a.row > b.row);
+bool farther(Neighbour a, Neighbour b) {
+  return a.similarity < b.similarity || (a.similarity == b.similarity && a.index > b.index);
 }
 
-void sift_down(Neighbour* heap, int64_t size, int64_t at) {
-  Neighbour item = heap[at];
-  for (;;) {
-    int64_t child = 2 * at + 1;
-    if (child >= size) break;
+// A binary heap whose root is the farthest of the neighbours kept.
+void push(Neighbour* heap, int64_t size, Neighbour x) {
+  int64_t i = size;
+  for (; i > 0 && farther(x, heap[(i - 1) / 2]); i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+  heap[i] = x;
+}
+void replace_root(Neighbour* heap, int64_t size, Neighbour x) {
+  int64_t i = 0;
+  for (int64_t child = 1; child < size; child = 2 * i + 1) {
     if (child + 1 < size && farther(heap[child + 1], heap[child])) ++child;
-    if (!farther(heap[child], item)) break;
-    heap[at] = heap[child];
-    at = child;
+    if (!farther(heap[child], x)) break;
+    heap[i] = heap[child];
+    i = child;
   }
-  heap[at] = item;
+  heap[i] = x;
 }
 
-void sift_up(Neighbour* heap, int64_t at) {
-  Neighbour item = heap[at];
-  while (at > 0 && farther(item, heap[(at - 1) / 2])) {
-    heap[at] = heap[(at - 1) / 2];
-    at = (at - 1) / 2;
+// Offers bank rows begin … begin + count with scores[count][kGroup] to the heaps of the group's `queries` queries.
+void select_block(const float* scores, int64_t begin, int64_t count, int64_t queries, int64_t k, Neighbour* heaps) {
+  alignas(64) float high[kGroup];
+  for (int v = 0; v < kTileVectors; ++v) {
+    vf h = splat(-INFINITY);
+    for (int64_t j = 0; j < count; ++j) h = max(h, load(scores + j * kGroup + v * V));
+    store(high + v * V, h);
   }
-  heap[at] = item;
-}
-
-int64_t task_floats(const KnnArgs& a) { return (a.d + kQueries) * kBank + kQueries * a.k * 2; }
-
-int64_t tasks(const KnnArgs& a) { return (a.n + kQueries - 1) / kQueries; }
-
-int64_t scratch_bytes(const KnnArgs& a) { return tasks(a) * task_floats(a) * (int64_t)sizeof(float); }
-
-void knn(const KnnArgs& a) {
-#pragma omp parallel for schedule(static)
-  for (int64_t task = 0; task < tasks(a); ++task) {
-    float* tile = (float*)a.scratch + task * task_floats(a);  // [d][kBank], the bank's rows transposed
-    float* similarities = tile + a.d * kBank;                 // [kQueries][kBank]
-    Neighbour* heaps = (Neighbour*)(similarities + kQueries * kBank);
-    int64_t first = task * kQueries, rows = a.n - first < kQueries ? a.n - first : kQueries;
-    for (int64_t j0 = 0; j0 < a.m; j0 += kBank) {
-      int64_t columns = a.m - j0 < kBank ? a.m - j0 : kBank;
-      for (int64_t p = 0; p < a.d; ++p)
-        for (int64_t j = 0; j < kBank; ++j) tile[p * kBank + j] = j < columns ? a.bank[(j0 + j) * a.d + p] : 0;
-      gemm_rows<kTileRows, 2, false>(rows, a.d, a.query + first * a.d, a.d, 1, tile, kBank, similarities, kBank);
-      for (int64_t i = 0; i < rows; ++i) {
-        Neighbour* heap = heaps + i * a.k;
-        for (int64_t j = 0; j < columns; ++j) {
-          Neighbour next{similarities[i * kBank + j], (int32_t)(j0 + j)};
-          if (j0 + j < a.k) {
-            heap[j0 + j] = next;
-            sift_up(heap, j0 + j);
-          } else if (farther(heap[0], next)) {
-            heap[0] = next;
-            sift_down(heap, a.k, 0);
-          }
-        }
-      }
+  for (int64_t r = 0; r < queries; ++r) {
+    Neighbour* heap = heaps + r * k;
+    if (begin >= k && !(high[r] > heap[0].similarity)) continue;
+    for (int64_t j = 0; j < count; ++j) {
+      const Neighbour x = {scores[j * kGroup + r], static_cast<int32_t>(begin + j)};
+      if (begin + j < k)
+        push(heap, begin + j, x);
+      else if (x.similarity > heap[0].similarity)
+        replace_root(heap, k, x);
     }
-    for (int64_t i = 0; i < rows; ++i) {
-      float* scores = a.scores + (first + i) * a.classes;
-      for (int64_t c = 0; c < a.classes; ++c) scores[c] = 0;
-      for (int64_t j = 0; j < a.k; ++j) {
-        Neighbour neighbour = heaps[i * a.k + j];
-        int32_t label = a.labels[neighbour.row];
-        if (label < 0 || label >= a.classes) continue;
-        float weight[V];
-        store(weight, exp(splat(neighbour.similarity / a.temperature)));
-        scores[label] += weight[0];
+  }
+}
+
+int64_t neighbours(const KnnArgs& args) { return min64(args.k, args.m); }
+int64_t groups_of(const KnnArgs& args) { return (args.n + kGroup - 1) / kGroup; }
+
+int64_t scratch_bytes(const KnnArgs& args) {
+  const int64_t rows = groups_of(args) * kGroup;
+  return rows * args.d * static_cast<int64_t>(sizeof(float)) +
+         rows * neighbours(args) * static_cast<int64_t>(sizeof(Neighbour));
+}
+
+void knn(const KnnArgs& args) {
+  const int64_t groups = groups_of(args), k = neighbours(args);
+  float* panels = static_cast<float*>(args.scratch);  // [groups][d][kGroup], zeros beyond n
+  Neighbour* heaps = reinterpret_cast<Neighbour*>(panels + groups * args.d * kGroup);  // [groups][kGroup][k]
+
+#pragma omp parallel for schedule(static)
+  for (int64_t first = 0; first < groups; first += kBatch) {
+    const int64_t last = min64(first + kBatch, groups);
+    for (int64_t row = first * kGroup; row < last * kGroup; ++row)
+      for (int64_t i = 0; i < args.d; ++i)
+        panels[(row / kGroup * args.d + i) * kGroup + row % kGroup] =
+            row < args.n ? args.query[row * args.d + i] : 0.0f;
+
+    alignas(64) float scores[kBlock * kGroup];
+    for (int64_t j = 0; j < args.m; j += kBlock)
+      for (int64_t g = first; g < last; ++g) {
+        const int64_t count = min64(kBlock, args.m - j);
+        gemm_rows<kTileRows, kTileVectors, false>(count, args.d, args.bank + j * args.d, args.d, 1,
+                                                  panels + g * args.d * kGroup, kGroup, scores, kGroup);
+        select_block(scores, j, count, min64(kGroup, args.n - g * kGroup), k, heaps + g * kGroup * k);
+      }
+
+    for (int64_t row = first * kGroup; row < min64(last * kGroup, args.n); ++row) {
+      float* out = args.scores + row * args.classes;
+      for (int64_t c = 0; c < args.classes; ++c) out[c] = 0;
+      for (int64_t i = 0; i < k; ++i) {
+        const Neighbour x = heaps[row * k + i];
+        const int32_t label = args.labels[x.index];
+        if (label >= 0 && label < args.classes) out[label] += expf(x.similarity / args.temperature);
       }
     }
   }

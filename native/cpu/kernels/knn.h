@@ -1,19 +1,20 @@
-// Weighted k-nearest-neighbour scores by cosine similarity.
+// Weighted k-nearest-neighbour scores on cosine similarities.
 #pragma once
 
 #include <cstdint>
 
 namespace slimclr::cpu {
 
-// scores[i][c] = Σ e^(s / temperature) over those of the k most similar rows of the bank whose label is c. Of equal
-// similarities the lower row counts as nearer. A label outside 0…classes − 1 belongs to no class.
+// scores[i][c] = Σ e^(s/t) over those of the k bank rows most similar to query i whose label is c, with s = query·bank.
+// Of equally similar rows the one with the lower index counts as nearer. k is capped to m; labels outside [0, classes)
+// vote for no class. With s ≤ 1, t must be at least 1/88 for scores within float32.
 struct KnnArgs {
-  const float* query = nullptr;     // [n, d], unit rows
-  const float* bank = nullptr;      // [m, d], unit rows
+  int64_t n = 0, m = 0, d = 0, k = 0, classes = 0;
+  const float* query = nullptr;     // [n, d]
+  const float* bank = nullptr;      // [m, d]
   const int32_t* labels = nullptr;  // [m]
-  int64_t n = 0, m = 0, d = 0, k = 0, classes = 0;  // 1 <= k <= m
   float temperature = 0.1f;
-  float* scores = nullptr;  // [n, classes]
+  float* scores = nullptr;  // [n, classes], overwritten
   void* scratch = nullptr;  // scratch_bytes(args), 64-byte aligned
 };
 

@@ -1,6 +1,9 @@
 #include "cpu/onednn.h"
 
+#include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
+#include <utility>
 
 #include "core/error.h"
 
@@ -25,28 +28,35 @@ struct Window {
 using ForwardDesc = dnnl::convolution_forward::primitive_desc;
 using BackwardDataDesc = dnnl::convolution_backward_data::primitive_desc;
 using BackwardWeightsDesc = dnnl::convolution_backward_weights::primitive_desc;
-constexpr auto kAuto = dnnl::algorithm::convolution_auto;
+// Not convolution_auto: it may take Winograd's, which is less exact and packs its weights slowly.
 constexpr auto kDirect = dnnl::algorithm::convolution_direct;
+
+// oneDNN's own scratchpads belong to the thread that makes a primitive; ours run on another.
+dnnl::primitive_attr user_scratchpad() {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attributes;
+}
 
 #if DNNL_VERSION_MAJOR >= 3
 ForwardDesc forward_desc(const dnnl::engine& engine, dnnl::prop_kind kind, const Window& v) {
-  return ForwardDesc(engine, kind, kAuto, v.x, v.w, v.y, v.strides, v.padding, v.padding);
+  return ForwardDesc(engine, kind, kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding, user_scratchpad());
 }
 BackwardDataDesc backward_data_desc(const dnnl::engine& engine, const Window& v, const ForwardDesc& hint) {
-  return BackwardDataDesc(engine, kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding, hint);
+  return BackwardDataDesc(engine, kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding, hint, user_scratchpad());
 }
 BackwardWeightsDesc backward_weights_desc(const dnnl::engine& engine, const Window& v, const ForwardDesc& hint) {
-  return BackwardWeightsDesc(engine, kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding, hint);
+  return BackwardWeightsDesc(engine, kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding, hint, user_scratchpad());
 }
 #else
 ForwardDesc forward_desc(const dnnl::engine& engine, dnnl::prop_kind kind, const Window& v) {
-  return ForwardDesc({kind, kAuto, v.x, v.w, v.y, v.strides, v.padding, v.padding}, engine);
+  return ForwardDesc({kind, kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding}, user_scratchpad(), engine);
 }
 BackwardDataDesc backward_data_desc(const dnnl::engine& engine, const Window& v, const ForwardDesc& hint) {
-  return BackwardDataDesc({kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding}, engine, hint);
+  return BackwardDataDesc({kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding}, user_scratchpad(), engine, hint);
 }
 BackwardWeightsDesc backward_weights_desc(const dnnl::engine& engine, const Window& v, const ForwardDesc& hint) {
-  return BackwardWeightsDesc({kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding}, engine, hint);
+  return BackwardWeightsDesc({kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding}, user_scratchpad(), engine, hint);
 }
 #endif
 
@@ -71,19 +81,22 @@ class DnnlConvolution : public Convolution {
     bool forward = pass_ == ConvolutionPass::forward;
     ForwardDesc hint = forward_desc(
         engine, forward ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training, v);
-    memory::desc packed;
-    dnnl::primitive_attr attributes;
+    memory::desc packed, scratchpad;
+    dnnl::primitive_attr attributes = user_scratchpad();
     if (forward) {
       packed = hint.weights_desc();
+      scratchpad = hint.scratchpad_desc();
       primitive_ = dnnl::convolution_forward(hint);
     } else if (pass_ == ConvolutionPass::backward_data) {
       BackwardDataDesc desc = backward_data_desc(engine, v, hint);
       packed = desc.weights_desc();
+      scratchpad = desc.scratchpad_desc();
       primitive_ = dnnl::convolution_backward_data(desc);
     } else {
       v.w = weight(type::f32);
       BackwardWeightsDesc desc = backward_weights_desc(engine, v, hint);
       packed = desc.diff_weights_desc();
+      scratchpad = desc.scratchpad_desc();
       primitive_ = dnnl::convolution_backward_weights(desc);
       dnnl::post_ops add_to_gradient;
       add_to_gradient.append_sum(1.0f);
@@ -93,43 +106,56 @@ class DnnlConvolution : public Convolution {
     y_ = memory(v.y, engine, nullptr);
     slice_ = memory(slice, engine, nullptr);
     packed_ = memory(packed, engine, nullptr);
-    packed_bytes_ = packed.get_size();
     bool unpack = pass_ == ConvolutionPass::backward_weights;
-    reorder_ = dnnl::reorder(dnnl::reorder::primitive_desc(engine, unpack ? packed : slice, engine,
-                                                           unpack ? slice : packed, attributes));
+    dnnl::reorder::primitive_desc reorder(engine, unpack ? packed : slice, engine, unpack ? slice : packed, attributes);
+    reorder_ = dnnl::reorder(reorder);
+    scratchpad_ = memory(scratchpad, engine, nullptr);
+    reorder_scratchpad_ = memory(reorder.scratchpad_desc(), engine, nullptr);
+    packed_bytes_ = (packed.get_size() + 63) / 64 * 64;
+    scratchpad_bytes_ = std::max(scratchpad.get_size(), reorder.scratchpad_desc().get_size());
   }
 
-  size_t scratch_bytes() const override { return packed_bytes_; }
+  size_t scratch_bytes() const override { return packed_bytes_ + scratchpad_bytes_; }
 
   void run(void* x, void* y, float* w, void* scratch) override {
     x_.set_data_handle(x);
     y_.set_data_handle(y);
     slice_.set_data_handle(w);
     packed_.set_data_handle(scratch);
+    scratchpad_.set_data_handle(static_cast<char*>(scratch) + packed_bytes_);
+    reorder_scratchpad_.set_data_handle(static_cast<char*>(scratch) + packed_bytes_);
     switch (pass_) {
       case ConvolutionPass::forward:
-        reorder_.execute(stream_, slice_, packed_);
-        primitive_.execute(stream_, {{DNNL_ARG_SRC, x_}, {DNNL_ARG_WEIGHTS, packed_}, {DNNL_ARG_DST, y_}});
+        reorder(slice_, packed_);
+        execute({{DNNL_ARG_SRC, x_}, {DNNL_ARG_WEIGHTS, packed_}, {DNNL_ARG_DST, y_}});
         break;
       case ConvolutionPass::backward_data:
-        reorder_.execute(stream_, slice_, packed_);
-        primitive_.execute(stream_, {{DNNL_ARG_DIFF_DST, y_}, {DNNL_ARG_WEIGHTS, packed_}, {DNNL_ARG_DIFF_SRC, x_}});
+        reorder(slice_, packed_);
+        execute({{DNNL_ARG_DIFF_DST, y_}, {DNNL_ARG_WEIGHTS, packed_}, {DNNL_ARG_DIFF_SRC, x_}});
         break;
       case ConvolutionPass::backward_weights:
-        primitive_.execute(stream_, {{DNNL_ARG_SRC, x_}, {DNNL_ARG_DIFF_DST, y_}, {DNNL_ARG_DIFF_WEIGHTS, packed_}});
-        reorder_.execute(stream_, packed_, slice_);
+        execute({{DNNL_ARG_SRC, x_}, {DNNL_ARG_DIFF_DST, y_}, {DNNL_ARG_DIFF_WEIGHTS, packed_}});
+        reorder(packed_, slice_);
         break;
     }
     stream_.wait();
   }
 
  private:
+  void reorder(memory& from, memory& to) {
+    reorder_.execute(stream_, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}, {DNNL_ARG_SCRATCHPAD, reorder_scratchpad_}});
+  }
+  void execute(std::unordered_map<int, memory> arguments) {
+    arguments.emplace(DNNL_ARG_SCRATCHPAD, scratchpad_);
+    primitive_.execute(stream_, arguments);
+  }
+
   ConvolutionPass pass_;
   dnnl::stream stream_;
   dnnl::primitive primitive_;
   dnnl::reorder reorder_;
-  memory x_, y_, slice_, packed_;
-  size_t packed_bytes_ = 0;
+  memory x_, y_, slice_, packed_, scratchpad_, reorder_scratchpad_;
+  size_t packed_bytes_ = 0, scratchpad_bytes_ = 0;
 };
 
 }  // namespace

@@ -12,12 +12,10 @@
 namespace slimclr::cpu::SLIMCLR_ISA {
 namespace {
 
-constexpr int64_t kStrip = 4 * V;           // lanes handled at once: enough independent sums to hide latency
-constexpr int64_t kSegment = 1024;          // elements of a group in an image of whole planes, about
-constexpr int64_t kRunElements = 1024;      // elements per channel and partial sum, at least
-constexpr int64_t kTasks = 16;              // partial sums in all, where the batch allows
-constexpr int64_t kSmall = 1 << 14;         // elements below which a second thread does not pay
-constexpr int64_t kCacheBytes = 640 << 10;  // of a core's own cache, for one group's activations
+constexpr int64_t kStrip = 4 * V;       // lanes handled at once: enough independent sums to hide latency
+constexpr int64_t kRunElements = 1024;  // elements per channel and partial sum, at least
+constexpr int64_t kTasks = 16;          // partial sums in all, where the batch allows
+constexpr int64_t kSmall = 1 << 14;     // elements below which a second thread does not pay
 
 SLIMCLR_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 SLIMCLR_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -59,10 +57,11 @@ Plan make_plan(const Act& x) {
   p.image_stride = stored * p.hw;
   if (p.hw == 1) block = 1;  // [N, C] whatever the block
   if (block == 1) {
-    // Several channels to a segment where images are small, so that segments are long.
     p.planes = p.hw % V == 0 || p.hw >= 16 * V;
-    const int64_t unit = V / gcd(p.hw, V);
-    p.channels = min_of(stored, p.planes ? ceil_div(kSegment, p.hw) : unit * ceil_div(kStrip, unit * p.hw));
+    // Several channels to a segment, so that it is long: 4 KiB to 16 KiB of float32 ran fastest.
+    const int64_t plane_channels = max_of(1, min_of(4096 / p.hw, max_of(16, 1024 / p.hw)));
+    const int64_t unit = V / gcd(p.hw, V), row_channels = unit * ceil_div(kStrip, unit * p.hw);
+    p.channels = min_of(stored, p.planes ? plane_channels : row_channels);
     p.groups = ceil_div(stored, p.channels);
     p.inner = p.planes ? V : p.hw;
     p.width = ceil_div(p.channels * p.inner, V) * V;
@@ -245,32 +244,22 @@ struct Lanes {
   }
 };
 
-// reduce(lanes, g, r) for all tasks, combine(g) for all groups, apply(lanes, g, r) for all tasks. What a task computes
-// does not depend on the schedule. Groups that fit in a core's cache are done one after the other; else every thread
-// takes a range of images and goes through it backwards the second time.
+// reduce(lanes, g, r) for all tasks, combine(g) for all groups, apply(lanes, g, r) for all tasks. Every thread takes a
+// range of images and goes through it backwards the second time. What a task computes does not depend on the threads.
 template <class Reduce, class Combine, class Apply>
-void two_passes(const Plan& p, int64_t group_bytes, Reduce reduce, Combine combine, Apply apply) {
+void two_passes(const Plan& p, Reduce reduce, Combine combine, Apply apply) {
   const int threads = p.elements < kSmall ? 1 : omp_get_max_threads();
   const Scratch s = make_scratch(p, threads);
-  const bool by_group = (p.groups >= 4 * threads || p.groups % threads == 0) && group_bytes <= kCacheBytes;
 #pragma omp parallel num_threads(threads)
   {
     const int64_t t = omp_get_thread_num(), all = omp_get_num_threads();
     const Lanes lanes(p, s, t);
-    if (by_group) {
-      for (int64_t g = p.groups * t / all; g < p.groups * (t + 1) / all; ++g) {
-        for (int64_t r = 0; r < p.runs; ++r) reduce(s, lanes, g, r);
-        combine(s, g);
-        for (int64_t r = p.runs - 1; r >= 0; --r) apply(s, lanes, g, r);
-      }
-    } else {
-      const int64_t tasks = p.runs * p.groups, begin = tasks * t / all, end = tasks * (t + 1) / all;
-      for (int64_t i = begin; i < end; ++i) reduce(s, lanes, i % p.groups, i / p.groups);
+    const int64_t tasks = p.runs * p.groups, begin = tasks * t / all, end = tasks * (t + 1) / all;
+    for (int64_t i = begin; i < end; ++i) reduce(s, lanes, i % p.groups, i / p.groups);
 #pragma omp barrier
-      for (int64_t g = p.groups * t / all; g < p.groups * (t + 1) / all; ++g) combine(s, g);
+    for (int64_t g = p.groups * t / all; g < p.groups * (t + 1) / all; ++g) combine(s, g);
 #pragma omp barrier
-      for (int64_t i = end - 1; i >= begin; --i) apply(s, lanes, i % p.groups, i / p.groups);
-    }
+    for (int64_t i = end - 1; i >= begin; --i) apply(s, lanes, i % p.groups, i / p.groups);
   }
 }
 
@@ -300,24 +289,24 @@ void normalize_run(const Plan& p, const BatchNormArgs& a, const Lanes& l, int64_
       p, g, first, first + p.images_of(r),
       [&](auto strip, int64_t at, int64_t rows, int64_t row_step, int64_t c, int64_t lanes)
           __attribute__((always_inline)) {
-        using S = decltype(strip);
-        constexpr int U = S::vectors;
-        constexpr bool P = S::partial;
-        vf m[U], s[U], b[U];
-        for (int u = 0; u < U; ++u) {
-          m[u] = load(mean + c + u * S::step);
-          s[u] = load(scale + c + u * S::step);
-          b[u] = load(shift + c + u * S::step);
-        }
-        for (int64_t row = 0; row < rows; ++row, at += row_step) {
-          for (int u = 0; u < U; ++u) {
-            vf v = (get<P>(x + at + u * V, lanes) - m[u]) * s[u] + b[u];
-            if constexpr (Residual) v += get<P>(residual + at + u * V, lanes);
-            if constexpr (Relu) v = v < 0.0f ? vf{} : v;
-            put<P>(y + at + u * V, v, lanes);
-          }
-        }
-      });
+            using S = decltype(strip);
+            constexpr int U = S::vectors;
+            constexpr bool P = S::partial;
+            vf m[U], s[U], b[U];
+            for (int u = 0; u < U; ++u) {
+              m[u] = load(mean + c + u * S::step);
+              s[u] = load(scale + c + u * S::step);
+              b[u] = load(shift + c + u * S::step);
+            }
+            for (int64_t row = 0; row < rows; ++row, at += row_step) {
+              for (int u = 0; u < U; ++u) {
+                vf v = (get<P>(x + at + u * V, lanes) - m[u]) * s[u] + b[u];
+                if constexpr (Residual) v += get<P>(residual + at + u * V, lanes);
+                if constexpr (Relu) v = v < 0.0f ? vf{} : v;
+                put<P>(y + at + u * V, v, lanes);
+              }
+            }
+          });
 }
 
 // Sums of x - k and (x - k)^2, where k is the run's first element of the channel: a sample of the data, so the square
@@ -335,28 +324,28 @@ void statistics_run(const Plan& p, const T* x, const Scratch& s, const Lanes& l,
       p, g, first, first + images,
       [&](auto strip, int64_t at, int64_t rows, int64_t row_step, int64_t c, int64_t lanes)
           __attribute__((always_inline)) {
-        using S = decltype(strip);
-        constexpr int U = S::vectors;
-        constexpr bool P = S::partial;
-        vf k[U], a[U], b[U];
-        for (int u = 0; u < U; ++u) {
-          k[u] = load(shift + c + u * S::step);
-        }
-        resume<S>(s1 + c, a);
-        resume<S>(s2 + c, b);
-        for (int64_t row = 0; row < rows; ++row, at += row_step) {
-          for (int u = 0; u < U; ++u) {
-            vf d = get<P>(x + at + u * V, lanes) - k[u];
-            if constexpr (P) {
-              for (int i = 0; i < V; ++i) d[i] = i < lanes ? d[i] : 0.0f;
+            using S = decltype(strip);
+            constexpr int U = S::vectors;
+            constexpr bool P = S::partial;
+            vf k[U], a[U], b[U];
+            for (int u = 0; u < U; ++u) {
+              k[u] = load(shift + c + u * S::step);
             }
-            a[u] += d;
-            b[u] += d * d;
-          }
-        }
-        pause<S>(s1 + c, a);
-        pause<S>(s2 + c, b);
-      });
+            resume<S>(s1 + c, a);
+            resume<S>(s2 + c, b);
+            for (int64_t row = 0; row < rows; ++row, at += row_step) {
+              for (int u = 0; u < U; ++u) {
+                vf d = get<P>(x + at + u * V, lanes) - k[u];
+                if constexpr (P) {
+                  for (int i = 0; i < V; ++i) d[i] = i < lanes ? d[i] : 0.0f;
+                }
+                a[u] += d;
+                b[u] += d * d;
+              }
+            }
+            pause<S>(s1 + c, a);
+            pause<S>(s2 + c, b);
+          });
   collapse(p, s1, l.sum1);
   collapse(p, s2, l.sum2);
   const double inverse = 1.0 / (double)(images * p.hw);
@@ -392,7 +381,7 @@ void forward_as(const BatchNormArgs& a) {
   const Plan p = make_plan(a.x);
   if (a.training) {
     two_passes(
-        p, p.n * p.segment * (int64_t)sizeof(T) * 2,
+        p,
         [&](const Scratch& s, const Lanes& l, int64_t g, int64_t r) {
           statistics_run(p, (const T*)a.x.data, s, l, g, r);
         },
@@ -459,32 +448,33 @@ void reduce_run(const Plan& p, const BatchNormBackwardArgs& a, const Gradients<T
       p, g, first, first + p.images_of(r),
       [&](auto strip, int64_t at, int64_t rows, int64_t row_step, int64_t c, int64_t lanes)
           __attribute__((always_inline)) {
-        using S = decltype(strip);
-        constexpr int U = S::vectors;
-        constexpr bool P = S::partial;
-        vf m[U], sc[U], sh[U], sum1[U], sum2[U];
-        for (int u = 0; u < U; ++u) {
-          m[u] = load(mean + c + u * S::step);
-          sc[u] = load(scale + c + u * S::step);
-          sh[u] = load(shift + c + u * S::step);
-        }
-        resume<S>(s1 + c, sum1);
-        resume<S>(s2 + c, sum2);
-        for (int64_t row = 0; row < rows; ++row, at += row_step) {
-          for (int u = 0; u < U; ++u) {
-            const vf d = get<P>(t.x + at + u * V, lanes) - m[u];
-            vf dz = masked<M, Two, P>(t, at + u * V, lanes, d, sc[u], sh[u]);
-            if constexpr (Write) {
-              put<P>(t.dz + at + u * V, dz, lanes);
-              if constexpr (sizeof(T) == 2) dz = get<P>(t.dz + at + u * V, lanes);  // sum what the second pass reads
+            using S = decltype(strip);
+            constexpr int U = S::vectors;
+            constexpr bool P = S::partial;
+            vf m[U], sc[U], sh[U], sum1[U], sum2[U];
+            for (int u = 0; u < U; ++u) {
+              m[u] = load(mean + c + u * S::step);
+              sc[u] = load(scale + c + u * S::step);
+              sh[u] = load(shift + c + u * S::step);
             }
-            sum1[u] += dz;
-            sum2[u] += dz * d;
-          }
-        }
-        pause<S>(s1 + c, sum1);
-        pause<S>(s2 + c, sum2);
-      });
+            resume<S>(s1 + c, sum1);
+            resume<S>(s2 + c, sum2);
+            for (int64_t row = 0; row < rows; ++row, at += row_step) {
+              for (int u = 0; u < U; ++u) {
+                const vf d = get<P>(t.x + at + u * V, lanes) - m[u];
+                vf dz = masked<M, Two, P>(t, at + u * V, lanes, d, sc[u], sh[u]);
+                if constexpr (Write) {
+                  put<P>(t.dz + at + u * V, dz, lanes);
+                  if constexpr (sizeof(T) == 2)
+                    dz = get<P>(t.dz + at + u * V, lanes);  // sum what the second pass reads
+                }
+                sum1[u] += dz;
+                sum2[u] += dz * d;
+              }
+            }
+            pause<S>(s1 + c, sum1);
+            pause<S>(s2 + c, sum2);
+          });
   collapse(p, s1, l.sum1);
   collapse(p, s2, l.sum2);
   const int64_t out = r * p.padded() + g * p.channels;
@@ -527,25 +517,25 @@ void gradient_run(const Plan& p, const BatchNormBackwardArgs& a, const Gradients
       p, g, first, first + p.images_of(r),
       [&](auto strip, int64_t at, int64_t rows, int64_t row_step, int64_t c, int64_t lanes)
           __attribute__((always_inline)) {
-        using S = decltype(strip);
-        constexpr int U = S::vectors;
-        constexpr bool P = S::partial;
-        vf m[U], sc[U], sh[U], o[U], sl[U];
-        for (int u = 0; u < U; ++u) {
-          m[u] = load(mean + c + u * S::step);
-          sc[u] = load(scale + c + u * S::step);
-          sh[u] = load(shift + c + u * S::step);
-          o[u] = load(offset + c + u * S::step);
-          sl[u] = load(slope + c + u * S::step);
-        }
-        for (int64_t row = 0; row < rows; ++row, at += row_step) {
-          for (int u = 0; u < U; ++u) {
-            const vf d = get<P>(t.x + at + u * V, lanes) - m[u];
-            const vf dz = masked<M, Two, P>(t, at + u * V, lanes, d, sc[u], sh[u]);
-            put<P>(t.dx + at + u * V, dz * sc[u] + (d * sl[u] + o[u]), lanes);
-          }
-        }
-      });
+            using S = decltype(strip);
+            constexpr int U = S::vectors;
+            constexpr bool P = S::partial;
+            vf m[U], sc[U], sh[U], o[U], sl[U];
+            for (int u = 0; u < U; ++u) {
+              m[u] = load(mean + c + u * S::step);
+              sc[u] = load(scale + c + u * S::step);
+              sh[u] = load(shift + c + u * S::step);
+              o[u] = load(offset + c + u * S::step);
+              sl[u] = load(slope + c + u * S::step);
+            }
+            for (int64_t row = 0; row < rows; ++row, at += row_step) {
+              for (int u = 0; u < U; ++u) {
+                const vf d = get<P>(t.x + at + u * V, lanes) - m[u];
+                const vf dz = masked<M, Two, P>(t, at + u * V, lanes, d, sc[u], sh[u]);
+                put<P>(t.dx + at + u * V, dz * sc[u] + (d * sl[u] + o[u]), lanes);
+              }
+            }
+          });
 }
 
 template <Mask M, bool Two, bool Write, class T>
@@ -554,7 +544,7 @@ void backward_as(const BatchNormBackwardArgs& a) {
   const Gradients<T> t = {(const T*)a.x.data,   (const T*)a.y.data,   (const T*)a.dy.data,
                           (const T*)a.dy2.data, (T*)a.dresidual.data, (T*)a.dx.data};
   two_passes(
-      p, p.n * p.segment * (int64_t)sizeof(T) * 3,
+      p,
       [&](const Scratch& s, const Lanes& l, int64_t g, int64_t r) { reduce_run<M, Two, Write>(p, a, t, s, l, g, r); },
       [&](const Scratch& s, int64_t g) { finish_backward(p, a, s, g); },
       [&](const Scratch& s, const Lanes& l, int64_t g, int64_t r) {

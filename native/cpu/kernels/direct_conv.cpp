@@ -47,8 +47,7 @@ constexpr bool kPairs = false;
 bool have_pairs() { return false; }
 #endif
 
-// ---- Interleaving
-// ----------------------------------------------------------------------------------------------------
+// ---- Interleaving ----
 
 #if SLIMCLR_VEC == 16
 #define LANES 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
@@ -109,8 +108,7 @@ SLIMCLR_INLINE vf sum_each(vf (&r)[V]) {
   return r[0];
 }
 
-// ---- Activations <-> planes [C][H W] of 32-bit elements
-// --------------------------------------------------------------
+// ---- Activations <-> planes [C][H W] of 32-bit elements ----
 
 // What one element of a plane holds: a float32, or two bfloat16 (of two channels, or of two images) whose products a
 // bfloat16 dot product adds. Filling planes only moves bits, so both share all code but the loads here.
@@ -281,8 +279,7 @@ void unpack(const Act& a, Form form, int64_t n, int64_t c0, int64_t channels, fl
   unpack_image(Bf16Source{image_bf16(a, n)}, a.block, hw, c0, channels, dst, plane);
 }
 
-// ---- Tap planes
-// ------------------------------------------------------------------------------------------------------
+// ---- Tap planes ----
 
 // Per source channel, `copies` planes; copy j holds, at row r of row phase p and column q, the source element
 // [r stride + p + row_lo][q stride + j + col_lo], zero outside the image. Output positions are row-major over [ph, pw].
@@ -343,9 +340,9 @@ void fill_rows(const TapPlanes& t, const float* src, float* dst) {
         if (t.stride == 1) {
           for (; q + V <= hi; q += V) store(out + q, load(in + q));
         } else if (t.stride == 2) {
-          // An odd start reads from one element earlier, so that no load passes the end of the row.
+          // An odd start reads from one element earlier, so that no load leaves the row.
           const bool late = (shift & 1) != 0;
-          for (; q + V <= hi; q += V) {
+          for (; q + V <= hi && (late || shift + 2 * (q + V) <= t.w); q += V) {
             const float* from = in + 2 * q - late;
             const vf a = load(from), b = load(from + V);
             store(out + q, late ? odd(a, b) : even(a, b));
@@ -401,12 +398,13 @@ void fill_row_pairs(const TapPlanes& t, const float* src, float* dst) {
 
 typedef void (*FillFn)(const TapPlanes&, const float*, float*);
 FillFn choose_fill(const TapPlanes& t) {
-  const bool near = t.dense && t.col_lo >= -1 && t.col_lo + t.copies <= 2;
-  if (near && t.stride == 1 && t.pw == t.w && V % t.w == 0 && t.h * t.w % V == 0 && t.row_lo <= 0 &&
+  const bool shifts_by_one = t.dense && t.col_lo >= -1 && t.col_lo + t.copies <= 2;
+  if (shifts_by_one && t.stride == 1 && t.pw == t.w && V % t.w == 0 && t.h * t.w % V == 0 && t.row_lo <= 0 &&
       t.rows >= t.h - t.row_lo)
     return fill_short_rows;
   // (Rows of a phase must come in pairs, or the last vector would reach into the next phase.)
-  if (near && t.stride == 2 && t.w == V && t.pw == V / 2 && t.h % 4 == 0 && t.row_lo >= -1) return fill_row_pairs;
+  if (shifts_by_one && t.stride == 2 && t.w == V && t.pw == V / 2 && t.h % 4 == 0 && t.row_lo >= -1)
+    return fill_row_pairs;
   return fill_rows;
 }
 
@@ -433,8 +431,7 @@ SLIMCLR_INLINE vf splat_bits(const float* p) {
   return (vf)(u | vu{});
 }
 
-// ---- Forward and data gradient: out[m][position] = sum_k w[k][m] planes[k_offset[k] + position]
-// ----------------------
+// ---- Forward and data gradient: out[m][position] = sum_k w[k][m] planes[k_offset[k] + position] ----
 
 struct TileArgs {
   int64_t k;
@@ -713,8 +710,7 @@ void convolve(const DirectConvArgs& a, ConvPass pass) {
 void forward(const DirectConvArgs& a) { convolve(a, ConvPass::forward); }
 void backward_data(const DirectConvArgs& a) { convolve(a, ConvPass::backward_data); }
 
-// ---- Weight gradient: dw[o][k] = sum over positions of dy[o][position] planes[k_offset[k] + position]
-// ----------------
+// ---- Weight gradient: dw[o][k] = sum over positions of dy[o][position] planes[k_offset[k] + position] ----
 
 struct GradArgs {
   int64_t images, vectors;

@@ -92,7 +92,7 @@ Plan plan_of(const InfoNceArgs& args) {
   p.flat = false;
   int temperatures = 1;
   for (int64_t w = 0; w < args.widths; ++w) {
-    const Temperatures at = temperatures_of(args, w, 1 / kFlatLargest);
+    const Temperatures at = temperatures_of(args, w, 0.999f / kFlatLargest);
     if (at.count > temperatures) temperatures = at.count;
     for (int t = 0; t < at.count; ++t) p.flat |= at.flat[t] && args.k >= kFlatKeys && flat_softmax_available();
   }
@@ -345,7 +345,8 @@ void find_flat_from(const InfoNceArgs& args, const float* queue, const float* di
     largest_query = norm > largest_query ? norm : largest_query;
   }
   // A little slack, so that rounding does not decide for unit rows and t = 2.
-  plan->flat_from = 0.999f * sqrtf(largest_key) * sqrtf(largest_query) / kFlatLargest;
+  const float largest = 0.999f * sqrtf(largest_key) * sqrtf(largest_query);
+  plan->flat_from = (largest > 1 ? largest : 0.999f) / kFlatLargest;
 }
 
 void sum_moments(const InfoNceArgs& args, const float* queue, const Plan& plan) {

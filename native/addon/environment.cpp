@@ -22,6 +22,15 @@ void Environment::close() {
   for (auto& [name, device] : devices_) device->stream().drain();
 }
 
+void Environment::account(Napi::Env env, int64_t bytes) {
+  constexpr int64_t kStep = int64_t{1} << 30;
+  live_bytes_ += bytes;
+  int64_t change = live_bytes_ - reported_bytes_;
+  if (change < kStep && change > -kStep) return;
+  Napi::MemoryManagement::AdjustExternalMemory(env, change);
+  reported_bytes_ = live_bytes_;
+}
+
 Device& Environment::device(const std::string& name) {
   std::string canonical = name == "cuda" ? "cuda:0" : name;
   if (auto it = devices_.find(canonical); it != devices_.end()) return *it->second;

@@ -25,6 +25,10 @@ class Environment {
   // Resolves with `value` (or rejects) when all work enqueued on the device so far is done.
   Napi::Promise when_done(Device& device, Napi::Value value);
 
+  // Tells V8 of native bytes, so that its collector keeps pace with tensors that nobody disposed of. Only of changes
+  // beyond 1 GiB: a training step's rise and fall must not start a collection at every step.
+  void account(Napi::Env env, int64_t bytes);
+
   Napi::FunctionReference tensor_constructor;
   bool wrapping = false;  // guards the constructor against calls from JavaScript
 
@@ -36,6 +40,7 @@ class Environment {
   std::map<std::string, std::unique_ptr<Device>> devices_;
   Completion completion_;
   size_t pending_ = 0;
+  int64_t live_bytes_ = 0, reported_bytes_ = 0;
 };
 
 }  // namespace slimclr

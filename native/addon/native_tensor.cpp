@@ -49,9 +49,8 @@ Tensor& NativeTensor::unwrap(Napi::Value value, const char* op, const std::strin
   return self->tensor_;
 }
 
-// Tells V8 of the bytes behind a small object, so that its collector keeps pace.
 void NativeTensor::account(Napi::Env env, int64_t sign) {
-  if (tensor_.buffer) Napi::MemoryManagement::AdjustExternalMemory(env, sign * static_cast<int64_t>(tensor_.bytes()));
+  if (tensor_.buffer) Environment::of(env).account(env, sign * static_cast<int64_t>(tensor_.bytes()));
 }
 
 void NativeTensor::Finalize(Napi::Env env) {

@@ -58,25 +58,25 @@ Napi::Value to_js(Napi::Env env, const Shape& shape) {
   return array;
 }
 
-const Tensor& Args::tensor(size_t i, const char* name) const { return NativeTensor::unwrap(info_[i], op_, name); }
+Tensor Args::tensor(size_t i, const char* name) const { return NativeTensor::unwrap(info_[i], op_, name); }
 
 std::optional<Tensor> Args::optional_tensor(size_t i, const char* name) const {
   if (info_[i].IsNull() || info_[i].IsUndefined()) return std::nullopt;
   return tensor(i, name);
 }
 
-Napi::Array Args::array(size_t i, const char* name, uint32_t most) const {
+std::pair<Napi::Array, uint32_t> Args::array(size_t i, const char* name, uint32_t most) const {
   check_type(info_[i].IsArray(), op_, "expected ", name, " to be an array, received ", describe_js(info_[i]));
   Napi::Array array = info_[i].As<Napi::Array>();
-  check_range(array.Length() <= most, op_, "expected ", name, " of at most ", most, " elements, received ",
-              array.Length());
-  return array;
+  uint32_t length = array.Length();
+  check_range(length <= most, op_, "expected ", name, " of at most ", most, " elements, received ", length);
+  return {array, length};
 }
 
 std::vector<Tensor> Args::tensors(size_t i, const char* name) const {
-  Napi::Array list = array(i, name, 1 << 20);
+  auto [list, length] = array(i, name, 1 << 20);
   std::vector<Tensor> out;
-  for (uint32_t j = 0; j < list.Length(); ++j)
+  for (uint32_t j = 0; j < length; ++j)
     out.push_back(NativeTensor::unwrap(list.Get(j), op_, concat(name, '[', j, ']')));
   return out;
 }
@@ -117,16 +117,16 @@ std::string Args::string(size_t i, const char* name) const {
 }
 
 Shape Args::shape(size_t i, const char* name) const {
-  Napi::Array list = array(i, name, 16);
+  auto [list, length] = array(i, name, 16);
   Shape out;
-  for (uint32_t j = 0; j < list.Length(); ++j) out.push_back(to_integer(list.Get(j), op_, name));
+  for (uint32_t j = 0; j < length; ++j) out.push_back(to_integer(list.Get(j), op_, name));
   return out;
 }
 
 std::vector<float> Args::floats(size_t i, const char* name) const {
-  Napi::Array list = array(i, name, 1 << 20);
+  auto [list, length] = array(i, name, 1 << 20);
   std::vector<float> out;
-  for (uint32_t j = 0; j < list.Length(); ++j) {
+  for (uint32_t j = 0; j < length; ++j) {
     Napi::Value v = list.Get(j);
     check_type(v.IsNumber(), op_, "expected ", name, '[', j, "] to be a number, received ", describe_js(v));
     out.push_back(v.As<Napi::Number>().FloatValue());

@@ -6,6 +6,7 @@
 #include <exception>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/tensor.h"
@@ -23,7 +24,8 @@ class Args {
   const char* op() const { return op_; }
   Napi::Value value(size_t i) const { return info_[i]; }
 
-  const Tensor& tensor(size_t i, const char* name) const;
+  // By value: reading a later argument can run JavaScript (getters) that disposes of the tensor.
+  Tensor tensor(size_t i, const char* name) const;
   std::optional<Tensor> optional_tensor(size_t i, const char* name) const;  // null or undefined: none
   std::vector<Tensor> tensors(size_t i, const char* name) const;
   int64_t integer(size_t i, const char* name) const;
@@ -37,7 +39,8 @@ class Args {
   Device& device(size_t i) const;
 
  private:
-  Napi::Array array(size_t i, const char* name, uint32_t most) const;
+  // With its length as checked: getters of elements may make it longer.
+  std::pair<Napi::Array, uint32_t> array(size_t i, const char* name, uint32_t most) const;
 
   const Napi::CallbackInfo& info_;
   const char* op_;

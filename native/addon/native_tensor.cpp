@@ -31,16 +31,22 @@ NativeTensor::NativeTensor(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Na
 
 Napi::Value NativeTensor::wrap(Napi::Env env, Tensor tensor) {
   Environment& environment = Environment::of(env);
-  environment.wrapping = true;
-  Napi::Object object = environment.tensor_constructor.New({});
-  environment.wrapping = false;
+  struct Wrapping {  // ends also where the constructor throws: a worker being terminated
+    bool& flag;
+    explicit Wrapping(bool& f) : flag(f) { flag = true; }
+    ~Wrapping() { flag = false; }
+  };
+  Napi::Object object = [&] {
+    Wrapping wrapping(environment.wrapping);
+    return environment.tensor_constructor.New({});
+  }();
   NativeTensor* self = NativeTensor::Unwrap(object);
   self->tensor_ = std::move(tensor);
   self->account(env, 1);
   return object;
 }
 
-Tensor& NativeTensor::unwrap(Napi::Value value, const char* op, const std::string& what) {
+Tensor NativeTensor::unwrap(Napi::Value value, const char* op, const std::string& what) {
   if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kTag))
     fail(ErrorKind::type, op, "expected ", what, " to be a tensor, received ", describe_js(value));
   NativeTensor* self = NativeTensor::Unwrap(value.As<Napi::Object>());

@@ -12,7 +12,7 @@ class NativeTensor : public Napi::ObjectWrap<NativeTensor> {
   static void init(Napi::Env env, Napi::Object exports);
   static Napi::Value wrap(Napi::Env env, Tensor tensor);
   // The tensor behind a value; throws where it is none, or disposed of. `what` names the argument.
-  static Tensor& unwrap(Napi::Value value, const char* op, const std::string& what);
+  static Tensor unwrap(Napi::Value value, const char* op, const std::string& what);
 
   explicit NativeTensor(const Napi::CallbackInfo& info);
   void Finalize(Napi::Env env) override;

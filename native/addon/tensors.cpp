@@ -50,6 +50,7 @@ void write(const Tensor& dst, Bytes bytes, const char* op) {
     dst.device->backend().write(dst, bytes.data, bytes.size);
     return;
   }
+  check_type(dst.block == 1 || dst.dtype != DType::u8, op, "expected a destination in plain layout");
   Tensor plain = dst.device->empty(op, dst.shape, dst.dtype == DType::bf16 ? DType::f32 : dst.dtype);
   dst.device->backend().write(plain, bytes.data, bytes.size);
   dst.device->backend().convert(plain, dst);
@@ -66,7 +67,7 @@ Napi::Value from_data(const Args& args) {
 }
 
 Napi::Value copy_from(const Args& args) {
-  const Tensor& dst = args.tensor(0, "destination");
+  Tensor dst = args.tensor(0, "destination");
   if (args.value(1).IsTypedArray())
     write(dst, typed_array(args, 1, dst.dtype, dst.size()), args.op());
   else

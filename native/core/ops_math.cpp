@@ -102,6 +102,8 @@ Tensor cast(const Tensor& x, DType dtype) {
   check_type(x.dtype == dtype || (x.dtype != DType::i64 && to_floating), op,
              "expected a conversion to float32 or bfloat16, received ", describe(x), " to ", name_of(dtype));
   if (x.dtype == dtype) return clone(x);
+  check_type(x.block == 1 || x.dtype == DType::bf16 || x.dtype == DType::f32, op,
+             "expected a tensor in plain layout, received ", describe(x));
   Tensor y = x.device->empty_activation(op, x.shape, dtype);
   x.device->backend().convert(x, y);
   return y;
@@ -117,10 +119,12 @@ void copy(const Tensor& src, const Tensor& dst) {
   const char* op = "copy";
   check_like(op, "source", src, "the destination", dst);
   check_device(op, src, dst);
-  if (src.block == dst.block)
+  if (src.block == dst.block) {
     dst.device->backend().copy(src, dst);
-  else
-    dst.device->backend().convert(src, dst);
+    return;
+  }
+  check_floating(op, "source", src);  // only activations change their layout
+  dst.device->backend().convert(src, dst);
 }
 
 void fill(const std::vector<Tensor>& tensors, double value) {

@@ -31,6 +31,7 @@ const Tensor none;
 const Tensor& or_none(const Optional& t) { return t ? *t : none; }
 
 int64_t out_size(const char* op, const char* axis, int64_t in, int64_t kernel, int64_t stride, int64_t padding) {
+  check_range(in >= 1, op, "expected images that are not empty, received ", axis, " ", in);
   int64_t span = in + 2 * padding - kernel;
   check_range(span >= 0, op, "expected an input at least as large as the kernel: ", axis, " ", in, " with padding ",
               padding, " is smaller than kernel ", kernel);
@@ -52,6 +53,7 @@ Conv2d conv_geometry(const char* op, const Tensor& weight, int64_t out_channels,
                      int64_t padding) {
   check_rank(op, "weight", weight, 4);
   check_dtype(op, "weight", weight, DType::f32);
+  check_range(weight.block == 1, op, "expected weight in plain layout, received an activation");
   check_window(op, stride, padding);
   check_range(out_channels >= 1 && out_channels <= weight.dim(0), op, "expected outChannels in 1…", weight.dim(0),
               " (weight is ", to_string(weight.shape), "), received ", out_channels);
@@ -207,6 +209,7 @@ std::pair<Tensor, Tensor> max_pool2d(const Tensor& x, int64_t kernel, int64_t st
   check_floating(op, "x", x);
   check_pool(op, kernel, stride, padding);
   Tensor y{pool_out_shape(op, x.shape, kernel, stride, padding), x.dtype, x.block, x.device, nullptr};
+  count(op, y.shape);
   Tensor index{y.shape, DType::u8, x.block, x.device, nullptr};
   allocate_like(y, x);
   allocate_like(index, x);

@@ -28,7 +28,7 @@ type Optional = NativeTensor | null;
 type Shape = readonly number[];
 
 /** What an augmentation draws; see `AugmentRecipe` in lib/tensor/ops/augment.ts. */
-export type NativeRecipe = string | Readonly<Record<string, number>>;
+export type NativeRecipe = string | Readonly<Record<string, number | boolean>>;
 
 export interface NativeAddon {
   fromData(data: TensorData, shape: Shape, dtype: DType, device: string): T;

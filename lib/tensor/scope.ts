@@ -31,6 +31,7 @@ export function scope<T>(fn: () => T): T {
   try {
     result = fn();
     if (result instanceof Promise) {
+      result.catch(() => undefined); // its tensors are gone, so it fails too: this error says why
       throw new TypeError('[scope] expected a synchronous function, received one that returned a promise; await outside');
     }
     return result;

@@ -94,9 +94,10 @@ export function backward(loss: Tensor): void {
   tape = [];
   produced = new Set();
   try {
-    for (let entry = entries.pop(); entry; entry = entries.pop()) {
+    for (let entry = entries.at(-1); entry; entry = entries.at(-1)) {
       propagate(entry, gradients, onTape);
       for (const handle of entry.saved) handle.dispose();
+      entries.pop();
     }
   } finally {
     for (const entry of entries) for (const handle of entry.saved) handle.dispose();

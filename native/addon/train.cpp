@@ -1,4 +1,5 @@
 // The contrastive loss, the optimizer, the queue, augmentations and kNN.
+#include <cmath>
 #include <cstring>
 
 #include "addon/args.h"
@@ -39,17 +40,23 @@ AugmentRecipe recipe(const Args& a, size_t i) {
       {"flipP", &r.flip_p},         {"solarizeThreshold", &r.solarize_threshold}};
   Napi::Object object = value.As<Napi::Object>();
   Napi::Array keys = object.GetPropertyNames();
-  for (uint32_t k = 0; k < keys.Length(); ++k) {
+  for (uint32_t k = 0, length = keys.Length(); k < length; ++k) {
     std::string key = keys.Get(k).ToString().Utf8Value();
     std::string shown = key.substr(0, 40);
     Napi::Value v = object.Get(key);
+    if (key == "grayFirst") {
+      check_type(v.IsBoolean(), a.op(), "expected recipe.grayFirst to be a boolean, received ", describe_js(v));
+      r.gray_first = v.As<Napi::Boolean>().Value();
+      continue;
+    }
     check_type(v.IsNumber(), a.op(), "expected recipe.", shown, " to be a number, received ", describe_js(v));
     double number = v.As<Napi::Number>().DoubleValue();
     check_range(number >= -1e6 && number <= 1e6, a.op(), "expected recipe.", shown,
                 " to be a finite number, received ", number);
     bool known = key == "centreResize";
     if (known) {
-      check_range(number >= 0 && number <= 16384, a.op(), "expected recipe.centreResize in 0…16384, received ", number);
+      check_range(number >= 0 && number <= 16384 && number == std::trunc(number), a.op(),
+                  "expected recipe.centreResize to be an integer in 0…16384, received ", number);
       r.centre_resize = static_cast<int>(number);
     }
     for (auto& [name, field] : fields)

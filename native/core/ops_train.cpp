@@ -1,6 +1,7 @@
 // The contrastive loss, the optimizer, the queue, augmentations and kNN.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "core/checks.h"
 #include "core/ops.h"
@@ -103,9 +104,38 @@ void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) {
   queue.device->backend().enqueue(queue, keys, pointer);
 }
 
+namespace {
+
+void check_recipe(const char* op, const AugmentRecipe& r) {
+  auto within = [&](const char* name, double v, double low, double high) {
+    check_range(v >= low && v <= high, op, "expected recipe.", name, " in ", low, "…", high, ", received ", v);
+  };
+  for (auto [name, p] : {std::pair{"jitterP", r.jitter_p},
+                         {"grayP", r.gray_p},
+                         {"blurP", r.blur_p},
+                         {"solarizeP", r.solarize_p},
+                         {"flipP", r.flip_p}})
+    within(name, p, 0, 1);
+  for (auto [name, strength] :
+       {std::pair{"brightness", r.brightness}, {"contrast", r.contrast}, {"saturation", r.saturation}})
+    within(name, strength, 0, 1000);
+  within("hue", r.hue, 0, 0.5);
+  within("cropMin", r.crop_min, 0, 1);
+  within("cropMax", r.crop_max, 0, 1);
+  check_range(r.crop_min <= r.crop_max, op, "expected recipe.cropMin <= recipe.cropMax, received ", r.crop_min, " and ",
+              r.crop_max);
+  within("sigmaMin", r.sigma_min, 0, 64);
+  within("sigmaMax", r.sigma_max, 0, 64);
+  check_range(r.sigma_min <= r.sigma_max, op, "expected recipe.sigmaMin <= recipe.sigmaMax, received ", r.sigma_min,
+              " and ", r.sigma_max);
+}
+
+}  // namespace
+
 Tensor augment_params(const AugmentRecipe& recipe, const Tensor& sizes, uint64_t seed, uint32_t stream,
                       const Tensor& offset) {
   const char* op = "augmentParams";
+  check_recipe(op, recipe);
   check_rank(op, "sizes", sizes, 2);
   check_dtype(op, "sizes", sizes, DType::i32);
   check_range(sizes.dim(1) == 2, op, "expected sizes [N, 2] (height, width), received ", to_string(sizes.shape));
@@ -172,6 +202,7 @@ Tensor knn(const Tensor& query, const Tensor& bank, const Tensor& labels, int64_
   check_dtype(op, "labels", labels, DType::i32);
   check_shape(op, "labels", labels, {bank.dim(0)});
   check_device(op, labels, query);
+  check_range(bank.dim(0) <= INT32_MAX, op, "expected a bank below 2^31 rows, received ", to_string(bank.shape));
   check_range(k >= 1, op, "expected k >= 1, received ", k);
   check_range(classes >= 1 && classes <= (1 << 20), op, "expected classes in 1…2^20, received ", classes);
   check_range(std::isfinite(temperature) && temperature >= 1e-3, op, "expected temperature >= 0.001, received ",

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <thread>
 
 #include "cpu/cpu_backend.h"
@@ -54,13 +55,27 @@ int64_t CpuBackend::activation_block(const Shape& shape) const {
 
 }  // namespace cpu
 
+namespace {
+
+// Bytes that this process may use: the machine's, or what its container allows (beyond that the kernel kills it).
+size_t memory_capacity() {
+  size_t bytes = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    size_t limit = 0;
+    if (std::ifstream(file) >> limit && limit > 0 && limit < bytes) bytes = limit;  // "max" is no number
+  }
+  return bytes;
+}
+
+}  // namespace
+
 std::unique_ptr<Device> make_cpu_device() {
   auto stream = std::make_shared<Stream>();
   RawMemory raw;
   raw.allocate = [](size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); };
   raw.release = [](void* block, size_t) { std::free(block); };
   raw.wait = [stream] { stream->drain(); };
-  raw.capacity = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  raw.capacity = memory_capacity();
   auto device = std::make_unique<Device>("cpu", stream, std::make_shared<Allocator>(std::move(raw)));
   device->set_backend(std::make_unique<cpu::CpuBackend>(*device));
   return device;

@@ -1,5 +1,5 @@
 import { native } from '../../native';
-import type { DType } from '../../native-addon';
+import type { DType, NativeRecipe } from '../../native-addon';
 import { Tensor } from '../tensor';
 
 /** What an augmentation draws at random (native/core/augment_params.h gives ranges and the columns of the result). */
@@ -7,7 +7,7 @@ export interface AugmentRecipe {
   /** Share of the area that a crop takes, [cropMin, cropMax]; defaults 0.2 and 1. */
   cropMin?: number;
   cropMax?: number;
-  /** Strengths of the colour jitter; defaults 0. */
+  /** Strengths of the colour jitter, hue at most 0.5; defaults 0. */
   brightness?: number;
   contrast?: number;
   saturation?: number;
@@ -18,6 +18,8 @@ export interface AugmentRecipe {
   blurP?: number;
   solarizeP?: number;
   flipP?: number;
+  /** Grey before the jitter, as in MoCo v1; default false. */
+  grayFirst?: boolean;
   /** Range of the blur's σ in pixels; defaults 0.1 and 2. */
   sigmaMin?: number;
   sigmaMax?: number;
@@ -44,7 +46,7 @@ export interface AugmentParamsOptions {
  */
 export function augmentParams(recipe: string | AugmentRecipe, sizes: Tensor, options: AugmentParamsOptions): Tensor {
   const { seed, stream = 0, offset } = options;
-  return new Tensor(native.augmentParams(recipe as string | Record<string, number>, sizes.handle, seed, stream, offset.handle));
+  return new Tensor(native.augmentParams(recipe as NativeRecipe, sizes.handle, seed, stream, offset.handle));
 }
 
 export interface AugmentOptions {

@@ -1,8 +1,11 @@
 // Softmax over a long list of keys at a high temperature t. Its logits x = s/t are small, so
 //   Σ e^x = K + Σ x + Σ r(x)   and   Σ e^x·k = Σ k + (Σ k·kᵀ)·q/t + Σ r(x)·k   with   r(x) = e^x − 1 − x ≈ x²/2.
 // The moments Σ k and Σ k·kᵀ are exact and shared by all queries. Only Σ r(x)·k needs a product per query, and r is so
-// small that 8 bits suffice: with dithered rounding the error is about r_max·a·t/(600·√K) of the loss's gradient, below
-// 1e-6 for t ≥ 2 and K ≥ 4096 (r_max ≤ 0.15), at a quarter of the time of the float32 product.
+// small that 8 bits suffice, at a quarter of the time of the float32 product. Dithered rounding makes the errors
+// average out over the keys. In the distillation gradient the rounding of r leaves about r_max·a·t/(600·√K): 1e-6 at t
+// = 2, 2e-7 at t = 5 for K = 65,536, four times that for K = 4,096. The rounding of the keys adds to it most where all
+// keys are alike. Measured against float64 (T ≥ 0.07): at most 6e-7 of the whole gradient for K = 65,536, 2e-6 for K =
+// 4,096.
 #pragma once
 
 #include <math.h>

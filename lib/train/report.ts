@@ -52,7 +52,7 @@ export function consoleReport(stream: NodeJS.WritableStream & Partial<WriteStrea
     if (!start || !stream.isTTY || (step < start.steps && Date.now() - drawn < redrawMs)) return;
     drawn = Date.now();
     const filled = Math.round((step / start.steps) * barWidth);
-    const share = `${Math.floor((100 * step) / start.steps)} %`.padStart(5);
+    const share = `${Math.floor((100 * step) / start.steps)} %`.padStart(6);
     const rest = last ? `  ${timeLeft(start, last, step)}  ${describeStep(last)}` : '';
     const text = `[${'#'.repeat(filled)}${'.'.repeat(barWidth - filled)}]${share}${rest}`;
     bar = text.slice(0, (stream.columns ?? 80) - 1);

@@ -36,7 +36,7 @@ std::string describe_js(Napi::Value value) {
       return concat(value.As<Napi::Number>().DoubleValue());
     case napi_string: {
       std::string s = value.As<Napi::String>().Utf8Value();
-      return "'" + s.substr(0, 40) + (s.size() > 40 ? "…'" : "'");
+      return concat('\'', s.substr(0, 40), s.size() > 40 ? "…'" : "'");
     }
     case napi_symbol:
       return "a symbol";

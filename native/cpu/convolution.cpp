@@ -3,12 +3,23 @@
 
 namespace slimclr::cpu {
 
+namespace {
+
+ConvPass direct_pass(ConvolutionPass pass) {
+  return pass == ConvolutionPass::forward         ? ConvPass::forward
+         : pass == ConvolutionPass::backward_data ? ConvPass::backward_data
+                                                  : ConvPass::backward_weights;
+}
+
+}  // namespace
+
 CpuBackend::Engine CpuBackend::engine_for(const ConvolutionKey& key) const {
-  // oneDNN works in full blocks of channels (3 input channels, the stem, have kernels of their own); in bfloat16 only
+  // oneDNN works in full blocks of channels (the stem's 3 input channels have kernels of their own), and in bfloat16 only
   // with AVX-512.
   bool blocks = key.y_block > 1 && (key.x_block > 1 || key.c <= 4);
   bool type = key.elem == Elem::f32 || k_.block == 16;
-  return blocks && type ? Engine::onednn : Engine::direct;
+  if (!blocks || !type) return Engine::direct;
+  return prefer_direct(key.c, key.o, key.ow, key.elem, direct_pass(key.pass)) ? Engine::direct : Engine::onednn;
 }
 
 void CpuBackend::convolve(const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p, ConvolutionPass pass) {
@@ -35,10 +46,8 @@ void CpuBackend::convolve(const Tensor& x, const Tensor& y, const Tensor& w, con
   a.stride = static_cast<int>(p.stride);
   a.pad = static_cast<int>(p.padding);
   a.threads = threads_;
-  ConvPass direct_pass = pass == ConvolutionPass::forward         ? ConvPass::forward
-                         : pass == ConvolutionPass::backward_data ? ConvPass::backward_data
-                                                                  : ConvPass::backward_weights;
-  Buffer memory = scratch(k_.direct_conv.scratch_bytes(a, direct_pass));
+  a.bf16_weights = key.elem == Elem::bf16;  // as oneDNN's bfloat16 convolutions
+  Buffer memory = scratch(k_.direct_conv.scratch_bytes(a, direct_pass(pass)));
   a.scratch = memory.data();
   auto kernel = pass == ConvolutionPass::forward         ? k_.direct_conv.forward
                 : pass == ConvolutionPass::backward_data ? k_.direct_conv.backward_data

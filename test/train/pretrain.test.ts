@@ -120,7 +120,7 @@ describe('pretrain', function () {
   });
 
   it('goes on with other free settings', async () => {
-    await pretrain({ evalEvery: 0, logEvery: 5, threads: 1 }, { out: straight, resume: true });
+    await pretrain({ evalEvery: 0, logEvery: 5, checkpointEvery: 2 }, { out: straight, resume: true });
   });
 
   it('refuses to go on with other pictures', async () => {

@@ -38,7 +38,7 @@ describe('the report of a run', () => {
 
   it('draws a bar on a terminal, below the lines', () => {
     const text = print(true);
-    expect(text).to.include('[######..................] 25 %');
+    expect(text).to.include('[######..................]  25 %');
     expect(text).to.include('[########################] 100 %  ETA 0:00  loss 7.500');
     expect(text).to.match(/\r\x1b\[2Kepoch 1 {2}kNN .*\n/);
     expect(text.endsWith('\n')).to.equal(true);

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace slimclr::cpu {
 
@@ -26,6 +27,7 @@ SLIMCLR_DECLARE_KERNELS(baseline)
 #ifdef SLIMCLR_X86
 SLIMCLR_DECLARE_KERNELS(avx2)
 SLIMCLR_DECLARE_KERNELS(avx512)
+SLIMCLR_DECLARE_KERNELS(avx512_bf16)
 #endif
 
 const Kernels& kernels() {
@@ -35,15 +37,23 @@ const Kernels& kernels() {
 #ifdef SLIMCLR_X86
     static const Kernels avx2 = SLIMCLR_KERNELS(avx2, 8);
     static const Kernels avx512 = SLIMCLR_KERNELS(avx512, 16);
-    const char* most = std::getenv("SLIMCLR_ISA");
-    bool allow_avx2 = !most || std::strcmp(most, "baseline") != 0;
-    bool allow_avx512 = allow_avx2 && (!most || std::strcmp(most, "avx2") != 0);
+    static const Kernels avx512_bf16 = SLIMCLR_KERNELS(avx512_bf16, 16);
     __builtin_cpu_init();
-    if (allow_avx2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
-      best = &avx2;
-    if (allow_avx512 && best == &avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
-      best = &avx512;
+    bool has_avx2 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512cd");
+    const std::pair<const Kernels*, bool> better[] = {
+        {&avx2, has_avx2},
+        {&avx512, has_avx512},
+        {&avx512_bf16, has_avx512 && __builtin_cpu_supports("avx512bf16")},
+    };
+    const char* most = std::getenv("SLIMCLR_ISA");
+    for (auto& [table, supported] : better) {
+      if (most && !std::strcmp(most, best->isa)) break;
+      if (supported) best = table;
+    }
 #endif
     return best;
   }();

@@ -58,6 +58,18 @@ function remedy(addon: string, reason: string): string[] {
 }
 
 function load(): NativeAddon {
+  // libgomp reads this as it is loaded. By default its threads spin for milliseconds at every barrier: where anything
+  // else wants a core (decoding, another program), a step then takes several times as long.
+  const spin = process.env['GOMP_SPINCOUNT'];
+  process.env['GOMP_SPINCOUNT'] = spin ?? '1000';
+  try {
+    return loadAddon();
+  } finally {
+    if (spin === undefined) delete process.env['GOMP_SPINCOUNT'];
+  }
+}
+
+function loadAddon(): NativeAddon {
   const addon = process.env['SLIMCLR_ADDON'] || join(root, 'build', 'Release', 'slimclr.node');
   try {
     // eslint-disable-next-line @typescript-eslint/no-require-imports -- the only way to load an addon

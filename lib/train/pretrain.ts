@@ -62,8 +62,8 @@ export const runFiles = {
 
 /**
  * Pre-trains a slimmable network on a folder of pictures and writes `config.json`, `metrics.jsonl` and
- * `checkpoint.safetensors` into `out`. A resumed run computes, bit for
- * bit, what the uninterrupted one would have, on the same machine with the same number of threads.
+ * `checkpoint.safetensors` into `out`. A resumed run computes, bit for bit, what the uninterrupted one would have (on
+ * the same machine, with as many threads).
  * @throws ConfigError for wrong settings, and for settings that differ from those of the run to be resumed
  * @throws DataError, RunLockError, WriteError, CheckpointError, SafetensorsError; RunError for a loss that is not finite
  */

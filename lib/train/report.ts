@@ -1,5 +1,3 @@
-import type { WriteStream } from 'node:tty';
-
 /** What a run tells while it goes on; see {@link consoleReport} for one that prints it. */
 export type RunEvent =
   | { type: 'message'; text: string }
@@ -34,6 +32,13 @@ type StepEvent = Extract<RunEvent, { type: 'step' }>;
 /** Receives the events of a run. Called often: it must return at once. */
 export type Report = (event: RunEvent) => void;
 
+/** Where a report is printed: a terminal or any other stream. */
+export interface LineStream {
+  write(text: string): unknown;
+  isTTY?: boolean;
+  columns?: number;
+}
+
 const redrawMs = 100;
 const barWidth = 24;
 
@@ -41,7 +46,7 @@ const barWidth = 24;
  * A report for people: a progress bar with the time left on a terminal, plain lines elsewhere.
  * @param stream default: standard error
  */
-export function consoleReport(stream: NodeJS.WritableStream & Partial<WriteStream> = process.stderr): Report {
+export function consoleReport(stream: LineStream = process.stderr): Report {
   let start: StartEvent | undefined;
   let last: StepEvent | undefined;
   let bar = ''; // what stands on the terminal's last line

@@ -2,7 +2,6 @@ import { expect } from 'chai';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../lib/cli/program';
-import { newFolder, removeFolders } from '../train/tiny-run';
 
 interface Printed {
   code: number;
@@ -20,8 +19,6 @@ async function slimclr(...args: string[]): Promise<Printed> {
 }
 
 describe('slimclr', () => {
-  after(removeFolders);
-
   it('prints its version', async () => {
     const { version } = JSON.parse(readFileSync(join(__dirname, '../../package.json'), 'utf8')) as { version: string };
     expect(await slimclr('--version')).to.deep.equal({ code: 0, out: `${version}\n`, err: '' });

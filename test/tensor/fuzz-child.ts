@@ -341,7 +341,7 @@ function corrupt(args: Args): Args {
     const old = out[i];
     if (chance(0.4)) out[i] = wild();
     else if (typeof old === 'number') out[i] = pick(numbers);
-    else if (Array.isArray(old)) out[i] = chance(0.6) ? trap(old) : old.map((v) => (chance(0.3) ? wild(1) : (v as unknown)));
+    else if (Array.isArray(old) && old.length < 100) out[i] = chance(0.6) ? trap(old) : old.map((v) => (chance(0.3) ? wild(1) : (v as unknown)));
     else if (ArrayBuffer.isView(old)) out[i] = detached(old as TensorData);
     else if (old instanceof Handle) out[i] = pool.length > 0 && chance(0.8) ? pick(pool) : old;
     else out[i] = wild();

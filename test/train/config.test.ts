@@ -16,7 +16,7 @@ describe('settings', () => {
     return path;
   };
   const wrong = (settings: object, side = 32) =>
-    expect(() => resolveConfig({ data: 'd', ...settings } as Settings, side)).to.throw(ConfigError);
+    expect(() => resolveConfig({ data: 'd', ...settings }, side)).to.throw(ConfigError);
 
   it('offer the architectures and loss weights that there are', () => {
     expect(settingsSchema.shape.arch.unwrap().options).to.have.members(Object.keys(ARCHITECTURES));

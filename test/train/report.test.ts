@@ -14,7 +14,7 @@ const events: RunEvent[] = [
 function print(isTTY: boolean): string {
   let text = '';
   const stream = { isTTY, columns: 200, write: (chunk: string) => (text += chunk) };
-  const report = consoleReport(stream as unknown as NodeJS.WritableStream);
+  const report = consoleReport(stream);
   for (const event of events) report(event);
   return text;
 }

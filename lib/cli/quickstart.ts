@@ -54,7 +54,8 @@ export function addQuickstart(program: Command, context: Context): void {
     const report = consoleReport();
     const message = (text: string) => report({ type: 'message', text });
     const { evaluateCheckpoint, pretrain, readCheckpoint, runFiles } = floors.train();
-    if (out === defaultOut) await rm(out, { recursive: true, force: true });
+    // Only what an earlier quickstart left: never a folder of that name that is somebody's own.
+    if (out === defaultOut && existsSync(join(out, runFiles.config))) await rm(out, { recursive: true, force: true });
     else if (existsSync(join(out, runFiles.checkpoint))) {
       throw new ConfigError(`[quickstart] ${out} already holds a run; choose another folder`);
     }

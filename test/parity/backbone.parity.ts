@@ -9,10 +9,11 @@ import { goldenTests, type Golden } from './goldens';
 const TOLERANCE = 1e-4;
 const GRADIENT_TOLERANCE = 1e-3;
 
-// A pre-activation that is zero within float32's precision may fall on either side of its ReLU, and the gradient with it. So
-// a gradient that is off is computed again from images disturbed by no more than that precision: it must agree in one run.
+// A pre-activation that is zero up to float32's rounding may fall on either side of its ReLU, and a gradient then differs by
+// up to 2e-2 from float64's. So gradients that are off are computed again from images disturbed by a few rounding errors: a
+// wrong gradient is off in every run, one at such a boundary agrees in some.
 const RUNS = 24;
-const DISTURBANCE = Number(process.env.DIST ?? 5e-7);
+const DISTURBANCE = 1e-6;
 
 goldenTests('backbone', 'backbone', async (golden) => {
   const net = networkOf(golden);

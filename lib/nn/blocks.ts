@@ -1,4 +1,4 @@
-import { add, relu, type Tensor } from '../tensor';
+import { add, type Tensor } from '../tensor';
 import { SwitchableBatchNorm } from './batch-norm';
 import { SlimmableConv2d, type Size } from './conv';
 import type { Initializer } from './init';
@@ -66,10 +66,16 @@ export class ResidualBlock extends Module {
       y = this.norms[n].forward(this.convs[n].forward(y, widthIndex), widthIndex, { relu: true });
     }
     y = this.convs[last].forward(y, widthIndex);
+    if (this.kind === 'cifar') {
+      const branch = this.norms[last].forward(y, widthIndex, { relu: true });
+      // Where the shortcut is x, the outcome of a ReLU, the sum has no negative part for the outer ReLU to cut.
+      if (!this.shortcut) return add(branch, x);
+      const shortcut = this.shortcut.conv.forward(x, widthIndex);
+      return this.shortcut.norm.forward(shortcut, widthIndex, { relu: true, residual: branch });
+    }
     const residual = this.shortcut
       ? this.shortcut.norm.forward(this.shortcut.conv.forward(x, widthIndex), widthIndex)
       : x;
-    if (this.kind === 'cifar') return relu(add(this.norms[last].forward(y, widthIndex, { relu: true }), residual));
     return this.norms[last].forward(y, widthIndex, { relu: true, residual });
   }
 

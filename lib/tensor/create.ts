@@ -20,9 +20,16 @@ function dtypeOf(data: TensorData | readonly number[]): DType {
 }
 
 /** A tensor from row-major data; a float32 array may also make a bfloat16 tensor. */
-export function tensor(data: TensorData | readonly number[], shape: readonly number[], options: TensorOptions = {}): Tensor {
+export function tensor(
+  data: TensorData | readonly number[],
+  shape: readonly number[],
+  options: TensorOptions = {},
+): Tensor {
   const dtype = options.dtype ?? dtypeOf(data);
-  return new Tensor(native.fromData(toTyped(data, dtype), shape, dtype, options.device ?? getDefaultDevice()), options.requiresGrad);
+  return new Tensor(
+    native.fromData(toTyped(data, dtype), shape, dtype, options.device ?? getDefaultDevice()),
+    options.requiresGrad,
+  );
 }
 
 export function zeros(shape: readonly number[], options: TensorOptions = {}): Tensor {

@@ -25,5 +25,12 @@ export { l2Normalize } from './ops/l2-normalize';
 export { softmax, softmaxCrossEntropy } from './ops/softmax';
 export { slimInfoNCE, type SlimInfoNCEOptions } from './ops/slim-info-nce';
 export { ema, enqueue, sgd, type SgdOptions } from './ops/update';
-export { augment, augmentParams, augmentRaw, type AugmentOptions, type AugmentParamsOptions, type AugmentRecipe } from './ops/augment';
+export {
+  augment,
+  augmentParams,
+  augmentRaw,
+  type AugmentOptions,
+  type AugmentParamsOptions,
+  type AugmentRecipe,
+} from './ops/augment';
 export { knn, type KnnOptions } from './ops/knn';

@@ -32,7 +32,9 @@ export function scope<T>(fn: () => T): T {
     result = fn();
     if (result instanceof Promise) {
       result.catch(() => undefined); // its tensors are gone, so it fails too: this error says why
-      throw new TypeError('[scope] expected a synchronous function, received one that returned a promise; await outside');
+      throw new TypeError(
+        '[scope] expected a synchronous function, received one that returned a promise; await outside',
+      );
     }
     return result;
   } finally {

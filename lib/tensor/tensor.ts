@@ -90,16 +90,16 @@ export class Tensor {
 
 /** Plain numbers as the typed array that holds `dtype`; typed arrays as they are. */
 export function toTyped(values: TensorData | readonly number[], dtype: DType): TensorData {
-  if (ArrayBuffer.isView(values)) return values as TensorData;
-  const numbers = values as readonly number[];
+  if (ArrayBuffer.isView(values)) return values;
   switch (dtype) {
     case 'int32':
-      return Int32Array.from(numbers);
+      return Int32Array.from(values);
     case 'int64':
-      return BigInt64Array.from(numbers, (v) => BigInt(v));
+      return BigInt64Array.from(values, (v) => BigInt(v));
     case 'uint8':
-      return Uint8Array.from(numbers);
-    default:
-      return Float32Array.from(numbers);
+      return Uint8Array.from(values);
+    case 'float32':
+    case 'bfloat16':
+      return Float32Array.from(values);
   }
 }

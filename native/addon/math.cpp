@@ -31,8 +31,8 @@ void init_math(Napi::Object exports) {
     return wrap_all(a, y, norm);
   });
   define(exports, "l2NormalizeBackward", [](const Args& a) {
-    return wrap(a, ops::l2_normalize_backward(a.tensor(0, "y"), a.tensor(1, "norm"), a.tensor(2, "dy"),
-                                              a.number(3, "eps")));
+    return wrap(
+        a, ops::l2_normalize_backward(a.tensor(0, "y"), a.tensor(1, "norm"), a.tensor(2, "dy"), a.number(3, "eps")));
   });
   define(exports, "softmax", [](const Args& a) { return wrap(a, ops::softmax(a.tensor(0, "x"))); });
   define(exports, "softmaxCrossEntropy", [](const Args& a) {

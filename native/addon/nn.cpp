@@ -45,14 +45,14 @@ void init_nn(Napi::Object exports) {
   define(exports, "batchNorm", batch_norm);
   define(exports, "batchNormBackward", batch_norm_backward);
   define(exports, "maxPool2d", [](const Args& a) {
-    auto [y, index] = ops::max_pool2d(a.tensor(0, "x"), a.integer(1, "kernelSize"), a.integer(2, "stride"),
-                                      a.integer(3, "padding"));
+    auto [y, index] =
+        ops::max_pool2d(a.tensor(0, "x"), a.integer(1, "kernelSize"), a.integer(2, "stride"), a.integer(3, "padding"));
     return wrap_all(a, y, index);
   });
   define(exports, "maxPool2dBackward", [](const Args& a) {
-    return wrap(a, ops::max_pool2d_backward(a.tensor(0, "dy"), a.tensor(1, "index"), a.shape(2, "xShape"),
-                                            a.integer(3, "kernelSize"), a.integer(4, "stride"),
-                                            a.integer(5, "padding")));
+    return wrap(a,
+                ops::max_pool2d_backward(a.tensor(0, "dy"), a.tensor(1, "index"), a.shape(2, "xShape"),
+                                         a.integer(3, "kernelSize"), a.integer(4, "stride"), a.integer(5, "padding")));
   });
   define(exports, "globalAvgPool2d", [](const Args& a) { return wrap(a, ops::global_avg_pool2d(a.tensor(0, "x"))); });
   define(exports, "globalAvgPool2dBackward", [](const Args& a) {

@@ -33,11 +33,13 @@ AugmentRecipe recipe(const Args& a, size_t i) {
   check_type(value.IsObject() && !value.IsArray() && !value.IsTypedArray() && !value.IsFunction(), a.op(),
              "expected recipe to be a name or an object, received ", describe_js(value));
   const std::pair<const char*, float*> fields[] = {
-      {"cropMin", &r.crop_min},     {"cropMax", &r.crop_max},       {"brightness", &r.brightness},
-      {"contrast", &r.contrast},    {"saturation", &r.saturation},  {"hue", &r.hue},
-      {"jitterP", &r.jitter_p},     {"grayP", &r.gray_p},           {"blurP", &r.blur_p},
-      {"sigmaMin", &r.sigma_min},   {"sigmaMax", &r.sigma_max},     {"solarizeP", &r.solarize_p},
-      {"flipP", &r.flip_p},         {"solarizeThreshold", &r.solarize_threshold}};
+      {"cropMin", &r.crop_min},      {"cropMax", &r.crop_max},
+      {"brightness", &r.brightness}, {"contrast", &r.contrast},
+      {"saturation", &r.saturation}, {"hue", &r.hue},
+      {"jitterP", &r.jitter_p},      {"grayP", &r.gray_p},
+      {"blurP", &r.blur_p},          {"sigmaMin", &r.sigma_min},
+      {"sigmaMax", &r.sigma_max},    {"solarizeP", &r.solarize_p},
+      {"flipP", &r.flip_p},          {"solarizeThreshold", &r.solarize_threshold}};
   Napi::Object object = value.As<Napi::Object>();
   Napi::Array keys = object.GetPropertyNames();
   for (uint32_t k = 0, length = keys.Length(); k < length; ++k) {
@@ -51,8 +53,8 @@ AugmentRecipe recipe(const Args& a, size_t i) {
     }
     check_type(v.IsNumber(), a.op(), "expected recipe.", shown, " to be a number, received ", describe_js(v));
     double number = v.As<Napi::Number>().DoubleValue();
-    check_range(number >= -1e6 && number <= 1e6, a.op(), "expected recipe.", shown,
-                " to be a finite number, received ", number);
+    check_range(number >= -1e6 && number <= 1e6, a.op(), "expected recipe.", shown, " to be a finite number, received ",
+                number);
     bool known = key == "centreResize";
     if (known) {
       check_range(number >= 0 && number <= 16384 && number == std::trunc(number), a.op(),
@@ -70,9 +72,9 @@ AugmentRecipe recipe(const Args& a, size_t i) {
 }
 
 Napi::Value augment_params(const Args& a) {
-  return wrap(a, ops::augment_params(recipe(a, 0), a.tensor(1, "sizes"), a.natural(2, "seed", 9007199254740991),
-                                     static_cast<uint32_t>(a.natural(3, "stream", 0xffffffffLL)),
-                                     a.tensor(4, "offset")));
+  return wrap(a,
+              ops::augment_params(recipe(a, 0), a.tensor(1, "sizes"), a.natural(2, "seed", 9007199254740991),
+                                  static_cast<uint32_t>(a.natural(3, "stream", 0xffffffffLL)), a.tensor(4, "offset")));
 }
 
 Napi::Value augment(const Args& a) {

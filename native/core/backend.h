@@ -1,5 +1,5 @@
-// What a device must implement. Arguments were checked in ops.cpp, outputs are allocated; each call enqueues its work on
-// the device's stream and returns. Gradients of parameters are added to what the gradient tensor holds.
+// What a device must implement. Arguments were checked in ops.cpp, outputs are allocated; each call enqueues its work
+// on the device's stream and returns. Gradients of parameters are added to what the gradient tensor holds.
 #pragma once
 
 #include <map>
@@ -67,10 +67,11 @@ class Backend {
   virtual void conv2d_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, const Conv2d& p) = 0;
   virtual void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Conv2d& p) = 0;
 
-  // weight, bias: [C] or without buffer. residual: like x or without buffer. mean, rstd: float32 [C], saved for backward.
+  // weight, bias: [C] or without buffer. residual: like x or without buffer. mean, rstd: float32 [C], saved for
+  // backward.
   virtual void batch_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
-                                  const Tensor& running_var, const Tensor& residual, const Tensor& y, const Tensor& mean,
-                                  const Tensor& rstd, const BatchNorm& p) = 0;
+                                  const Tensor& running_var, const Tensor& residual, const Tensor& y,
+                                  const Tensor& mean, const Tensor& rstd, const BatchNorm& p) = 0;
   // y is read where there was a residual (dresidual has a buffer); else the ReLU's mask comes from x, weight and bias.
   // dy2: a second gradient of y to be added to dy, or without buffer. dweight, dbias: may be without buffer.
   virtual void batch_norm_backward(const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& dy2,

@@ -78,8 +78,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, int64_t out_channels, int64
   check_device(op, weight, x);
   check_rank(op, "x", x, 4);
   check_floating(op, "x", x);
-  check_range(x.dim(1) == in_channels, op, "expected x of ", in_channels, " channels for the slice weight[:",
-              out_channels, ", :", in_channels, "], received ", to_string(x.shape));
+  check_range(x.dim(1) == in_channels, op, "expected x of ", in_channels,
+              " channels for the slice weight[:", out_channels, ", :", in_channels, "], received ", to_string(x.shape));
   Tensor y = x.device->empty_activation(op, conv_out_shape(op, x.shape, p), x.dtype);
   if (y.size() > 0) x.device->backend().conv2d_forward(x, weight, y, p);
   return y;
@@ -155,8 +155,8 @@ BatchNormResult batch_norm(const Tensor& x, const Optional& weight, const Option
   }
   BatchNormResult out{empty_like(x), x.device->empty(op, {x.dim(1)}, DType::f32),
                       x.device->empty(op, {x.dim(1)}, DType::f32)};
-  x.device->backend().batch_norm_forward(x, or_none(weight), or_none(bias), running_mean, running_var, or_none(r), out.y,
-                                         out.mean, out.rstd, p);
+  x.device->backend().batch_norm_forward(x, or_none(weight), or_none(bias), running_mean, running_var, or_none(r),
+                                         out.y, out.mean, out.rstd, p);
   return out;
 }
 
@@ -182,8 +182,8 @@ std::pair<Tensor, Optional> batch_norm_backward(const Tensor& x, const Optional&
   if (dbias) check_channel_vector(op, "dbias", *dbias, x);
   Tensor dx = empty_like(x);
   if (residual) dresidual = empty_like(x);
-  x.device->backend().batch_norm_backward(x, or_none(y_), dy_, or_none(dy2_), or_none(weight), or_none(bias), mean, rstd,
-                                          dx, or_none(dresidual), or_none(dweight), or_none(dbias), p);
+  x.device->backend().batch_norm_backward(x, or_none(y_), dy_, or_none(dy2_), or_none(weight), or_none(bias), mean,
+                                          rstd, dx, or_none(dresidual), or_none(dweight), or_none(dbias), p);
   return {dx, dresidual};
 }
 
@@ -286,8 +286,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Optional& bias, int64
   check_matrix(op, "weight", weight);
   check_device(op, weight, x);
   check_slice(op, weight, out_features, in_features);
-  check_range(x.dim(1) == in_features, op, "expected x of ", in_features, " features for the slice weight[:",
-              out_features, ", :", in_features, "], received ", to_string(x.shape));
+  check_range(x.dim(1) == in_features, op, "expected x of ", in_features,
+              " features for the slice weight[:", out_features, ", :", in_features, "], received ", to_string(x.shape));
   if (bias) check_bias(op, "bias", *bias, weight, x);
   Tensor y = x.device->empty(op, {x.dim(0), out_features}, DType::f32);
   if (y.size() > 0) x.device->backend().linear_forward(x, weight, or_none(bias), y);

@@ -37,7 +37,8 @@ inline int64_t count(const char* op, const Shape& shape) {
 struct Tensor {
   Shape shape;
   DType dtype = DType::f32;
-  // Activations [N, C, H, W] may be stored as [N][ceil(C / block)][H][W][block], the channels beyond C zero; 1 is plain.
+  // Activations [N, C, H, W] may be stored as [N][ceil(C / block)][H][W][block], the channels beyond C zero; 1 is
+  // plain.
   int64_t block = 1;
   Device* device = nullptr;
   std::shared_ptr<Buffer> buffer;

@@ -14,8 +14,8 @@ ConvPass direct_pass(ConvolutionPass pass) {
 }  // namespace
 
 CpuBackend::Engine CpuBackend::engine_for(const ConvolutionKey& key) const {
-  // oneDNN works in full blocks of channels (the stem's 3 input channels have kernels of their own), and in bfloat16 only
-  // with AVX-512.
+  // oneDNN works in full blocks of channels (the stem's 3 input channels have kernels of their own), and in bfloat16
+  // only with AVX-512.
   bool blocks = key.y_block > 1 && (key.x_block > 1 || key.c <= 4);
   bool type = key.elem == Elem::f32 || k_.block == 16;
   if (!blocks || !type) return Engine::direct;
@@ -23,9 +23,10 @@ CpuBackend::Engine CpuBackend::engine_for(const ConvolutionKey& key) const {
 }
 
 void CpuBackend::convolve(const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p, ConvolutionPass pass) {
-  ConvolutionKey key{pass,     elem_of(x.dtype), x.dim(0),   x.dim(1),   x.dim(2), x.dim(3), x.block,   y.dim(1),
-                     y.dim(2), y.dim(3),         y.block,    p.kernel_h, p.kernel_w, p.stride, p.padding,
-                     w.dim(1) * p.kernel_h * p.kernel_w};
+  ConvolutionKey key{pass,       elem_of(x.dtype), x.dim(0),  x.dim(1),
+                     x.dim(2),   x.dim(3),         x.block,   y.dim(1),
+                     y.dim(2),   y.dim(3),         y.block,   p.kernel_h,
+                     p.kernel_w, p.stride,         p.padding, w.dim(1) * p.kernel_h * p.kernel_w};
   float* weight = floats(w);
   if (engine_for(key) == Engine::onednn) {
     std::shared_ptr<Convolution> convolution = onednn_.convolution(key);

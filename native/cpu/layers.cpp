@@ -74,7 +74,9 @@ void CpuBackend::linear_forward(const Tensor& x, const Tensor& w, const Tensor& 
 
 void CpuBackend::linear_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) {
   int64_t n = dy.dim(0), out = dy.dim(1), in = dx.dim(1), row = w.dim(1);
-  run([=, dy = floats(dy), w = floats(w), dx = floats(dx)] { sgemm('N', 'N', n, in, out, dy, out, w, row, 0, dx, in); });
+  run([=, dy = floats(dy), w = floats(w), dx = floats(dx)] {
+    sgemm('N', 'N', n, in, out, dy, out, w, row, 0, dx, in);
+  });
 }
 
 void CpuBackend::linear_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor& dbias) {

@@ -111,8 +111,8 @@ void CpuBackend::l2_normalize_forward(const Tensor& x, const Tensor& y, const Te
 
 void CpuBackend::l2_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, const Tensor& dx,
                                        double eps) {
-  NormalizeBackwardArgs a{y.data(), dy.data(), Elem::f32, floats(norm), dx.data(),
-                          Elem::f32, y.dim(0), y.dim(1),  static_cast<float>(eps)};
+  NormalizeBackwardArgs a{y.data(),  dy.data(), Elem::f32, floats(norm),           dx.data(),
+                          Elem::f32, y.dim(0),  y.dim(1),  static_cast<float>(eps)};
   run([kernel = k_.elementwise.l2_normalize_backward, a] { kernel(a); });
 }
 

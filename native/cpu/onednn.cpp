@@ -56,14 +56,13 @@ BackwardDataDesc backward_data_desc(const dnnl::engine& engine, const Window& v,
   return BackwardDataDesc({kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding}, user_scratchpad(), engine, hint);
 }
 BackwardWeightsDesc backward_weights_desc(const dnnl::engine& engine, const Window& v, const ForwardDesc& hint) {
-  return BackwardWeightsDesc({kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding}, user_scratchpad(), engine, hint);
+  return BackwardWeightsDesc({kDirect, v.x, v.w, v.y, v.strides, v.padding, v.padding}, user_scratchpad(), engine,
+                             hint);
 }
 #endif
 
 memory::format_tag tag_of(int64_t block) {
-  return block == 16  ? memory::format_tag::nChw16c
-         : block == 8 ? memory::format_tag::nChw8c
-                      : memory::format_tag::nchw;
+  return block == 16 ? memory::format_tag::nChw16c : block == 8 ? memory::format_tag::nChw8c : memory::format_tag::nchw;
 }
 
 class DnnlConvolution : public Convolution {
@@ -74,13 +73,15 @@ class DnnlConvolution : public Convolution {
     type activations = k.elem == Elem::f32 ? type::f32 : type::bf16;
     // The layout of the packed slice is oneDNN's choice; the weight's gradient is summed in float32.
     auto weight = [&](type t) { return memory::desc({k.o, k.c, k.kh, k.kw}, t, memory::format_tag::any); };
-    Window v{memory::desc({k.n, k.c, k.h, k.w}, activations, tag_of(k.x_block)), weight(activations),
-             memory::desc({k.n, k.o, k.oh, k.ow}, activations, tag_of(k.y_block)), {k.stride, k.stride},
+    Window v{memory::desc({k.n, k.c, k.h, k.w}, activations, tag_of(k.x_block)),
+             weight(activations),
+             memory::desc({k.n, k.o, k.oh, k.ow}, activations, tag_of(k.y_block)),
+             {k.stride, k.stride},
              {k.padding, k.padding}};
     memory::desc slice({k.o, k.c, k.kh, k.kw}, type::f32, memory::dims{k.w_row, k.kh * k.kw, k.kw, 1});
     bool forward = pass_ == ConvolutionPass::forward;
-    ForwardDesc hint = forward_desc(
-        engine, forward ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training, v);
+    ForwardDesc hint =
+        forward_desc(engine, forward ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training, v);
     memory::desc packed, scratchpad;
     dnnl::primitive_attr attributes = user_scratchpad();
     if (forward) {

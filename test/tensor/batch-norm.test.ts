@@ -3,7 +3,10 @@ import { batchNorm, cast, conv2d, full, scope, sum, tensor, zeros, backward, typ
 import { checkGradient, input, numbers, project, random } from './gradient-check';
 
 const parameters = (c: number) => ({
-  weight: tensor(numbers(c, 11).map((v) => 1 + 0.5 * v), [c]),
+  weight: tensor(
+    numbers(c, 11).map((v) => 1 + 0.5 * v),
+    [c],
+  ),
   bias: random([c], 12),
   runningMean: zeros([c]),
   runningVar: full([c], 1),
@@ -21,7 +24,10 @@ describe('batchNorm', () => {
     it(`agrees with float64 on [${shape}], statistics included`, () => {
       const c = shape[1];
       const inner = shape.slice(2).reduce((a, b) => a * b, 1);
-      const x = numbers(shape.reduce((a, b) => a * b, 1), 21).map((v, i) => 3 * v + (Math.floor(i / inner) % c));
+      const x = numbers(
+        shape.reduce((a, b) => a * b, 1),
+        21,
+      ).map((v, i) => 3 * v + (Math.floor(i / inner) % c));
       scope(() => {
         const bn = parameters(c);
         const y = batchNorm(tensor(x, shape), bn, { training: true, relu: true }).dataSync();
@@ -45,8 +51,7 @@ describe('batchNorm', () => {
       it(`has its gradient on [${shape}], ${training ? 'training' : 'evaluation'}`, () => {
         const c = shape[1];
         checkGradient(
-          (x, weight, bias) =>
-            project(batchNorm(x, { ...parameters(c), weight, bias }, { training })),
+          (x, weight, bias) => project(batchNorm(x, { ...parameters(c), weight, bias }, { training })),
           [input(shape, 31), input([c], 32), input([c], 33)],
           { tolerance: 1e-2, step: 5e-3 },
         );
@@ -111,11 +116,20 @@ describe('batchNorm', () => {
       const x = random([2, 4, 3, 3], 81);
       const training = { training: true };
       expect(() => batchNorm(x, parameters(5), training)).throw(RangeError, /weight of shape \[4\]/);
-      expect(() => batchNorm(x, { ...parameters(4), bias: null }, training)).throw(TypeError, /weight and bias, or neither/);
-      expect(() => batchNorm(random([2, 4, 3], 1), parameters(4), training)).throw(TypeError, /\[N, C\] or \[N, C, H, W\]/);
+      expect(() => batchNorm(x, { ...parameters(4), bias: null }, training)).throw(
+        TypeError,
+        /weight and bias, or neither/,
+      );
+      expect(() => batchNorm(random([2, 4, 3], 1), parameters(4), training)).throw(
+        TypeError,
+        /\[N, C\] or \[N, C, H, W\]/,
+      );
       expect(() => batchNorm(x, parameters(4), { ...training, eps: -1 })).throw(RangeError, /eps/);
-      expect(() => batchNorm(x, parameters(4), { ...training, residual: random([2, 4, 3, 2], 1) })).throw(RangeError, /residual/);
-      expect(() => batchNorm(zeros([0, 4]) as Tensor, parameters(4), training)).throw(RangeError, /not empty/);
+      expect(() => batchNorm(x, parameters(4), { ...training, residual: random([2, 4, 3, 2], 1) })).throw(
+        RangeError,
+        /residual/,
+      );
+      expect(() => batchNorm(zeros([0, 4]), parameters(4), training)).throw(RangeError, /not empty/);
     });
   });
 });

@@ -51,7 +51,10 @@ const cases: [string, Case][] = [
   ['the stem, 3 to 16 channels', { n: 2, i: 3, o: 16, size: [32, 32], k: 3, stride: 1, padding: 1 }],
   ['narrow slices of a wider weight', { n: 2, i: 4, o: 12, size: [9, 7], k: 3, stride: 1, padding: 1, full: [16, 16] }],
   ['blocks of 16 channels', { n: 2, i: 32, o: 16, size: [8, 8], k: 3, stride: 1, padding: 1, full: [64, 64] }],
-  ['from blocks to a narrow slice', { n: 1, i: 16, o: 24, size: [16, 16], k: 3, stride: 2, padding: 1, full: [32, 16] }],
+  [
+    'from blocks to a narrow slice',
+    { n: 1, i: 16, o: 24, size: [16, 16], k: 3, stride: 2, padding: 1, full: [32, 16] },
+  ],
   ['a 1×1 shortcut of stride 2', { n: 3, i: 12, o: 24, size: [32, 32], k: 1, stride: 2, padding: 0, full: [32, 16] }],
   ['a 7×7 stem of stride 2', { n: 2, i: 3, o: 8, size: [23, 21], k: 7, stride: 2, padding: 3 }],
   ['one pixel', { n: 2, i: 6, o: 5, size: [1, 1], k: 3, stride: 1, padding: 1 }],
@@ -73,7 +76,9 @@ describe('conv2d', () => {
 
     it(`agrees with float64 within bfloat16's precision on ${name}`, () => {
       const expected = reference(x.data, w.data, c);
-      const y = scope(() => conv2d(cast(tensor(x.data, x.shape), 'bfloat16'), tensor(w.data, w.shape), options).dataSync());
+      const y = scope(() =>
+        conv2d(cast(tensor(x.data, x.shape), 'bfloat16'), tensor(w.data, w.shape), options).dataSync(),
+      );
       expect(relativeError(y as Float32Array, expected)).below(1e-2);
     });
 

@@ -272,9 +272,9 @@ function trap(array: readonly unknown[]): unknown[] {
   return out;
 }
 
-const detachedAlready = (array: TensorData): boolean => array.byteLength === 0;
 function detached(array: TensorData): TensorData {
-  if (array.buffer instanceof ArrayBuffer && !detachedAlready(array)) structuredClone(array.buffer, { transfer: [array.buffer] });
+  const { buffer } = array;
+  if (buffer instanceof ArrayBuffer && buffer.byteLength > 0) structuredClone(buffer, { transfer: [buffer] });
   return array;
 }
 
@@ -365,10 +365,10 @@ async function main(): Promise<void> {
     const name = pick(names);
     current = [];
     const right = plausible[name];
-    let args: Args = right && !chance(0.2) ? right() : Array.from({ length: int(0, 12) }, () => wild());
-    if (right && chance(0.4)) args = corrupt(args);
+    const args: Args = right && !chance(0.2) ? right() : Array.from({ length: int(0, 12) }, () => wild());
     try {
-      const result = name === 'NativeTensor' && chance(0.5) ? new exported[name](...args) : exported[name](...args);
+      const given = right && chance(0.4) ? corrupt(args) : args;
+      const result = name === 'NativeTensor' && chance(0.5) ? new exported[name](...given) : exported[name](...given);
       if (result instanceof Promise) result.then(() => settled++, note);
       collect(result);
       succeeded[name]++;

@@ -50,7 +50,9 @@ export function checkGradient(
   { step = 1e-2, tolerance = 1e-2, directions = 4 } = {},
 ): void {
   const evaluate = (data: readonly Float32Array[]): number =>
-    scope(() => Number(f(...inputs.map((input, i) => tensor(data[i], input.shape, { requiresGrad: true }))).dataSync()[0]));
+    scope(() =>
+      Number(f(...inputs.map((input, i) => tensor(data[i], input.shape, { requiresGrad: true }))).dataSync()[0]),
+    );
   const gradients = scope(() => {
     const leaves = inputs.map((input) => tensor(input.data, input.shape, { requiresGrad: true }));
     backward(f(...leaves));
@@ -74,7 +76,9 @@ export function checkGradient(
         inputs.map((other, k) => (k === i ? other.data.map((v, j) => v + sign * step * direction[j]) : other.data));
       const numeric = (evaluate(shifted(1)) - evaluate(shifted(-1))) / (2 * step);
       const size = Math.max(Math.abs(numeric), Math.sqrt(norm), 1e-4);
-      expect(Math.abs(analytic - numeric) / size, `input ${i}, direction ${d}: ${analytic} against ${numeric}`).below(tolerance);
+      expect(Math.abs(analytic - numeric) / size, `input ${i}, direction ${d}: ${analytic} against ${numeric}`).below(
+        tolerance,
+      );
     }
   });
 }

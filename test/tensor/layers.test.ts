@@ -128,7 +128,9 @@ describe('element-wise ops and reductions', () => {
       expect(Array.from(y as Float32Array).slice(0, 4)).eql([1, 1, 1.015625, -1]);
       expect(y[6]).equal(Infinity);
       expect(y[7]).deep.equal(NaN);
-      expect(Array.from(cast(tensor([1, 2, 255], [3], { dtype: 'uint8' }), 'float32').dataSync() as Float32Array)).eql([1, 2, 255]);
+      expect(Array.from(cast(tensor([1, 2, 255], [3], { dtype: 'uint8' }), 'float32').dataSync() as Float32Array)).eql([
+        1, 2, 255,
+      ]);
       expect(() => cast(tensor([1], [1], { dtype: 'int64' }), 'float32')).throw(TypeError, /conversion/);
     });
   });

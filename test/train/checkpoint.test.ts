@@ -100,7 +100,7 @@ describe('a checkpoint', () => {
     const { message } = await rejection((_, metadata) => {
       metadata.config = JSON.stringify({ ...JSON.parse(metadata.config), arch: 'resnet32' });
     });
-    expect(message).to.match(/do not fit resnet32);
+    expect(message).to.match(/do not fit resnet32/);
   });
 
   const badMetadata: { what: string; metadata: Record<string, string>; says: RegExp }[] = [

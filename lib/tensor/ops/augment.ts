@@ -71,7 +71,13 @@ const sides = (size: number | readonly [number, number]): readonly [number, numb
  * @param params [N, 20] from `augmentParams()`
  * @returns [N, 3, size, size]
  */
-export function augment(pixels: Tensor, offsets: Tensor, sizes: Tensor, params: Tensor, options: AugmentOptions): Tensor {
+export function augment(
+  pixels: Tensor,
+  offsets: Tensor,
+  sizes: Tensor,
+  params: Tensor,
+  options: AugmentOptions,
+): Tensor {
   const { mean, std, dtype = 'float32' } = options;
   const [height, width] = sides(options.size);
   return new Tensor(

@@ -7,7 +7,9 @@ export function l2Normalize(x: Tensor, { eps = 1e-12 }: { eps?: number } = {}): 
   const [handle, norm] = native.l2Normalize(x.handle, eps);
   const y = new Tensor(handle);
   if (needsGrad(x)) {
-    record(y, [x], [handle, norm], ([savedY, savedNorm], dy) => [native.l2NormalizeBackward(savedY, savedNorm, dy, eps)]);
+    record(y, [x], [handle, norm], ([savedY, savedNorm], dy) => [
+      native.l2NormalizeBackward(savedY, savedNorm, dy, eps),
+    ]);
   }
   norm.dispose();
   return y;

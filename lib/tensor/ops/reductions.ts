@@ -24,6 +24,7 @@ export function sum(x: Tensor): Tensor {
 
 /** The mean of all elements as a scalar, float32. */
 export function mean(x: Tensor): Tensor {
-  if (x.size === 0) throw new RangeError(`[mean] expected a tensor that is not empty, received [${x.shape.join(', ')}]`);
+  if (x.size === 0)
+    throw new RangeError(`[mean] expected a tensor that is not empty, received [${x.shape.join(', ')}]`);
   return weightedSum(x, 1 / x.size);
 }

@@ -18,10 +18,11 @@ namespace slimclr::cpu {
   extern const PoolKernels pool_kernels;               \
   extern const SoftmaxKernels softmax_kernels;         \
   }
-#define SLIMCLR_KERNELS(isa, block)                                                                                \
-  {#isa,                   block,                    isa::augment_kernels, isa::batch_norm_kernels,                \
-   isa::direct_conv_kernels, isa::elementwise_kernels, isa::info_nce_kernels, isa::knn_kernels,                    \
-   isa::optimizer_kernels, isa::pool_kernels,        isa::softmax_kernels}
+#define SLIMCLR_KERNELS(isa, block)                                                                                 \
+  {                                                                                                                 \
+#isa, block, isa::augment_kernels, isa::batch_norm_kernels, isa::direct_conv_kernels, isa::elementwise_kernels, \
+        isa::info_nce_kernels, isa::knn_kernels, isa::optimizer_kernels, isa::pool_kernels, isa::softmax_kernels    \
+  }
 
 SLIMCLR_DECLARE_KERNELS(baseline)
 #ifdef SLIMCLR_X86
@@ -39,8 +40,7 @@ const Kernels& kernels() {
     static const Kernels avx512 = SLIMCLR_KERNELS(avx512, 16);
     static const Kernels avx512_bf16 = SLIMCLR_KERNELS(avx512_bf16, 16);
     __builtin_cpu_init();
-    bool has_avx2 =
-        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512cd");

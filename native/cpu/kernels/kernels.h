@@ -27,7 +27,8 @@ struct Kernels {
   const SoftmaxKernels& softmax;
 };
 
-// Chosen once; the environment variable SLIMCLR_ISA (baseline, avx2, avx512, avx512_bf16) may ask for less than the machine has.
+// Chosen once; the environment variable SLIMCLR_ISA (baseline, avx2, avx512, avx512_bf16) may ask for less than the
+// machine has.
 const Kernels& kernels();
 
 }  // namespace slimclr::cpu

@@ -1,0 +1,304 @@
+import { expect } from 'chai';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from '../../lib/cli/program';
+import { readSafetensors, toFloat32, writeSafetensors } from '../../lib/io';
+import { loadEncoder } from '../../lib/train';
+import { noGrad, scope, tensor } from '../../lib/tensor';
+import { checkpointBytes, newFolder, removeFolders, startCli, tinyOptions, tinyPictures } from '../train/tiny-run';
+
+interface Printed {
+  code: number;
+  out: string;
+  err: string;
+  /** The last line of standard output, read as JSON. */
+  json: Record<string, unknown>;
+}
+
+async function slimclr(...args: string[]): Promise<Printed> {
+  let [out, err] = ['', ''];
+  const code = await run(args, { out: (text) => (out += `${text}\n`), err: (text) => (err += `${text}\n`) });
+  const last = out.trim().split('\n').at(-1)!;
+  return { code, out, err, json: last.startsWith('{') ? (JSON.parse(last) as Record<string, unknown>) : {} };
+}
+
+describe('slimclr', function () {
+  this.timeout(60_000);
+  let data: string;
+  let out: string;
+  let checkpoint: string;
+  let result: Printed;
+
+  before(async () => {
+    data = await tinyPictures();
+    out = newFolder();
+    checkpoint = join(out, 'checkpoint.safetensors');
+    result = await slimclr('pretrain', ...tinyOptions(data), '--out', out, '--json');
+  });
+  after(removeFolders);
+
+  describe('pretrain', () => {
+    it('prints its result as JSON', () => {
+      expect(result.code, result.err).to.equal(0);
+      expect(result.json).to.include({ checkpoint, step: 6, steps: 6, interrupted: false, chance: 0.25 });
+      expect(result.json.knn).to.have.keys('1', '0.5');
+    });
+
+    it('saves on Ctrl-C, says how to resume, and goes on to the same end', async () => {
+      const stopped = newFolder();
+      const { child, finished, sees } = startCli(['pretrain', ...tinyOptions(data), '--out', stopped]);
+      await sees('step 2/6');
+      child.kill('SIGINT');
+      const { code, stderr } = await finished;
+      expect(code).to.equal(130);
+      expect(stderr).to.match(/saved after step \d of 6; go on with: slimclr pretrain --out .* --resume/);
+      const { finished: resumed } = startCli(['pretrain', '--out', stopped, '--resume']);
+      expect((await resumed).code).to.equal(0);
+      expect(checkpointBytes(stopped).equals(checkpointBytes(out))).to.equal(true);
+    });
+
+    it('quits at once on a second Ctrl-C, and leaves a checkpoint that is whole', async () => {
+      const stopped = newFolder();
+      const { child, finished, sees } = startCli([
+        'pretrain',
+        ...tinyOptions(data),
+        '--epochs',
+        '1000',
+        '--out',
+        stopped,
+      ]);
+      await sees('step 2/');
+      child.kill('SIGINT');
+      await sees('finishing the step');
+      child.kill('SIGINT');
+      expect((await finished).code).to.equal(130);
+      expect((await slimclr('inspect', '--checkpoint', join(stopped, 'checkpoint.safetensors'))).code).to.equal(0);
+    });
+
+    it('ends quietly when nobody reads what it prints', async () => {
+      const { finished } = startCli(['inspect', '--checkpoint', checkpoint], 'exec >/dev/full; true');
+      expect((await finished).code).to.be.oneOf([0, 1]);
+      const piped = startCli(['inspect', '--arch', 'resnet20']);
+      piped.child.stdout!.destroy();
+      const { code, stderr } = await piped.finished;
+      expect({ code, stderr }).to.deep.equal({ code: 0, stderr: '' });
+    });
+  });
+
+  describe('eval', () => {
+    it('knn prints the accuracy of every width, as JSON and as a table', async () => {
+      const { code, json } = await slimclr('eval', 'knn', '--checkpoint', checkpoint, '--data', data, '--json');
+      expect(code).to.equal(0);
+      expect(json.knn).to.deep.equal(result.json.knn);
+      const plain = await slimclr('eval', 'knn', '--checkpoint', checkpoint, '--data', data);
+      expect(plain.out).to.match(/^width +knn\n-+ +-+\n1 +\d+\.\d %\n0\.5 +\d+\.\d %\n$/);
+    });
+
+    it('linear prints the accuracy of every width', async () => {
+      const options = [
+        '--checkpoint',
+        checkpoint,
+        '--data',
+        data,
+        '--epochs',
+        '3',
+        '--probe',
+        'slimmable',
+        '--loss',
+        'labels',
+      ];
+      const { code, json } = await slimclr('eval', 'linear', ...options, '--json');
+      expect(code).to.equal(0);
+      expect(json.linear).to.have.keys('1', '0.5');
+    });
+  });
+
+  describe('embed', () => {
+    const pixels = Float32Array.from({ length: 3 * 3 * 16 * 16 }, (_, i) => Math.sin(i));
+    let input: string;
+
+    before(async () => {
+      input = join(newFolder(), 'x.safetensors');
+      await writeSafetensors(input, [['x', { dtype: 'F32', shape: [3, 3, 16, 16], data: pixels }]]);
+    });
+
+    for (const [index, width] of [1, 0.5].entries()) {
+      it(`writes what the network computes at width ${width}`, async () => {
+        const output = join(newFolder(), 'y.safetensors');
+        const args = ['--checkpoint', checkpoint, '--width', String(width), '--input', input, '--output', output];
+        const { code, json, err } = await slimclr('embed', ...args, '--json');
+        expect(code, err).to.equal(0);
+        expect(json.shapes).to.deep.equal({ features: [3, 16 * width], embedding: [3, 8] });
+
+        const { tensors } = await readSafetensors(output);
+        const { encoder } = await loadEncoder(checkpoint, 'cpu');
+        const expected = scope(() =>
+          noGrad(() => {
+            const x = tensor(pixels, [3, 3, 16, 16], { device: 'cpu' });
+            return { features: encoder.features(x, index), embedding: encoder.forward(x, index) };
+          }),
+        );
+        for (const name of ['features', 'embedding'] as const) {
+          expect([...toFloat32(tensors.get(name)!)]).to.deep.equal([...(await expected[name].data())]);
+          expected[name].dispose();
+        }
+        encoder.dispose();
+      });
+    }
+
+    it('names a width that the network lacks', async () => {
+      const args = ['--checkpoint', checkpoint, '--width', '0.7', '--input', input, '--output', 'never.safetensors'];
+      const { code, err } = await slimclr('embed', ...args);
+      expect(code).to.equal(1);
+      expect(err).to.match(/expected a width of 1, 0\.5, received 0\.7/);
+      expect(existsSync('never.safetensors')).to.equal(false);
+    });
+
+    const wrong: { what: string; shape: number[]; dtype?: 'I32'; name?: string; says: RegExp }[] = [
+      {
+        what: 'pictures of one channel',
+        shape: [1, 1, 8, 8],
+        says: /expected x of shape \[N, 3, H, W\], received \[1, 1, 8, 8\]/,
+      },
+      { what: 'a single picture', shape: [3, 8, 8], says: /received \[3, 8, 8\]/ },
+      { what: 'no pictures', shape: [0, 3, 8, 8], says: /received \[0, 3, 8, 8\]/ },
+      { what: 'integers', shape: [1, 3, 8, 8], dtype: 'I32', says: /expected x of F32, found I32/ },
+      { what: 'a tensor of another name', shape: [1, 3, 8, 8], name: 'pixels', says: /expected a tensor "x"/ },
+    ];
+    for (const { what, shape, dtype, name = 'x', says } of wrong) {
+      it(`refuses ${what}`, async () => {
+        const file = join(newFolder(), 'x.safetensors');
+        const size = shape.reduce((a, b) => a * b);
+        const value = dtype
+          ? { dtype, shape, data: new Int32Array(size) }
+          : { dtype: 'F32' as const, shape, data: new Float32Array(size) };
+        await writeSafetensors(file, [[name, value]]);
+        const { code, err } = await slimclr(
+          'embed',
+          '--checkpoint',
+          checkpoint,
+          '--input',
+          file,
+          '--output',
+          'never.safetensors',
+        );
+        expect(code).to.equal(1);
+        expect(err).to.match(says);
+      });
+    }
+  });
+
+  describe('inspect', () => {
+    it("gives the paper's parameters and MACs of ResNet-50", async () => {
+      const { json } = await slimclr('inspect', '--arch', 'resnet50', '--json');
+      const widths = json.widths as Record<string, { parameters: number; macs: number }>;
+      const figures = Object.entries(widths).map(([width, { parameters, macs }]) => [
+        width,
+        (parameters / 1e6).toFixed(2),
+        (macs / 1e9).toFixed(3),
+      ]);
+      expect(figures).to.have.deep.members([
+        ['1', '25.56', '4.089'],
+        ['0.75', '14.77', '2.323'],
+        ['0.5', '6.92', '1.052'],
+        ['0.25', '1.99', '0.278'],
+      ]);
+    });
+
+    it('tells what a checkpoint holds', async () => {
+      const { code, json } = await slimclr('inspect', '--checkpoint', checkpoint, '--json');
+      expect(code).to.equal(0);
+      expect(json).to.include({ arch: 'resnet20', stem: 'cifar', image: 16, head: 'mocov2_slim', step: 6, epoch: 2 });
+      expect(json.widths).to.have.keys('1', '0.5');
+    });
+
+    it('prints a table', async () => {
+      const { out: text } = await slimclr('inspect', '--arch', 'resnet18', '--widths', '1,0.5', '--image', '32');
+      expect(text).to.match(/^arch: resnet18\nstem: cifar\nimage: 32\n/);
+      expect(text).to.match(/\nwidth +parameters +MACs .*\n-+.*\n1 +11\.17 M .*\n0\.5 +/);
+    });
+  });
+
+  describe('bench', () => {
+    const quick = ['--steps', '2', '--warmup', '0', '--device', 'cpu', '--json'];
+
+    it('step gives medians of both phases', async () => {
+      const { json } = await slimclr('bench', 'step', '--batch', '4', '--image', '16', '--queue', '32', ...quick);
+      for (const phase of ['slow_start', 'slim']) {
+        const { ms, images_per_s: rate } = json[phase] as { ms: number; images_per_s: number };
+        expect(ms).to.be.above(0);
+        expect(rate).to.be.closeTo(4000 / ms, 1e-6);
+      }
+    });
+
+    it('loss gives milliseconds', async () => {
+      const { json } = await slimclr('bench', 'loss', '--batch', '4', '--queue', '32', '--dim', '8', ...quick);
+      expect(json.ms).to.be.above(0);
+    });
+
+    it('conv gives the speed of every distinct convolution', async () => {
+      const { json } = await slimclr('bench', 'conv', '--batch', '2', '--image', '16', '--widths', '1,0.5', ...quick);
+      const layers = json.layers as Record<string, number>[];
+      // Stem, three stages of 3x3, two strided 3x3 and two strided projections: at two widths.
+      expect(layers).to.have.length(16);
+      for (const layer of layers) {
+        for (const pass of ['forward', 'backward_data', 'backward_weight']) expect(layer[pass]).to.be.above(0);
+      }
+    });
+  });
+
+  describe('doctor', () => {
+    it('tells what there is', async () => {
+      const { code, json } = await slimclr('doctor', '--json');
+      expect(code).to.equal(0);
+      expect(json).to.include({ node: process.version });
+      expect((json.devices as { device: string }[])[0].device).to.equal('cpu');
+      expect(json.libraries).to.include.keys('oneDNN', 'sharp', 'libvips');
+      expect(json.cuda).to.be.a('string').that.includes('CUDA');
+      expect((await slimclr('doctor')).out).to.match(/slimclr can compute here\./);
+    });
+
+    it('says how to get the addon where it does not load, with exit code 1', async () => {
+      const { finished } = startCli(['doctor'], 'export SLIMCLR_ADDON=/no/such.node');
+      const { code, stdout, stderr } = await finished;
+      expect(code).to.equal(1);
+      expect(stdout).to.match(/missing +the native addon.*npm run build.*slimclr cannot compute here/s);
+      expect(stderr).to.equal('');
+    });
+
+    it('is not needed for help', async () => {
+      const { finished } = startCli(['pretrain', '--help'], 'export SLIMCLR_ADDON=/no/such.node');
+      expect((await finished).code).to.equal(0);
+    });
+  });
+
+  describe('quickstart', () => {
+    const tiny = ['--pictures', '48', '--test-pictures', '24', '--epochs', '2', '--slow-start', '1', '--batch', '16'];
+
+    it('prints what every width has learnt', async () => {
+      const folder = join(newFolder(), 'q');
+      const { code, out: text, err } = await slimclr('quickstart', ...tiny, '--widths', '1,0.5', '--out', folder);
+      expect(code, err).to.equal(0);
+      expect(text).to.match(
+        /width +parameters +MACs +kNN untrained +kNN +linear\n[- ]+\n1 .*%.*%.*%\n0\.5 .*%.*%.*%\n/,
+      );
+      expect(text).to.match(/chance 8\.3 %/);
+      const again = await slimclr('quickstart', ...tiny, '--out', folder);
+      expect(again.code).to.equal(2);
+      expect(again.err).to.match(/already holds a run; choose another folder/);
+    });
+
+    it('prints it as JSON', async () => {
+      const { json } = await slimclr(
+        'quickstart',
+        ...tiny,
+        '--widths',
+        '1,0.5',
+        '--out',
+        join(newFolder(), 'q'),
+        '--json',
+      );
+      for (const name of ['widths', 'untrained', 'knn', 'linear']) expect(json[name]).to.have.keys('1', '0.5');
+    });
+  });
+});

@@ -125,7 +125,7 @@ describe('slimInfoNCE', () => {
         );
         backward(scale(loss, 0.5));
         expected.gradients.forEach((g, w) => {
-          const query = options.queries[w] as Tensor;
+          const query = options.queries[w];
           const actual = query.grad?.dataSync() as Float32Array;
           const norm = Math.hypot(...g);
           const difference = Math.hypot(...Array.from(g, (v, i) => 0.5 * v - (actual[i] ?? NaN)));

@@ -22,7 +22,10 @@ export interface Head extends Module {
   cost(widthIndex: number): Cost;
 }
 
-/** MoCo v2's projector: Linear(c·w → c·w), ReLU, Linear(→ dim), with biases; slimmable or switchable layers. */
+/**
+ * MoCo v2's projector: Linear(c·w → c·w), ReLU, Linear(→ dim), with biases; slimmable or switchable layers. It starts as
+ * PyTorch's Linear does: N(0, 0.01) collapses on few features (docs/decisions.md).
+ */
 class MoCoV2Projector extends Module implements Head {
   private readonly layers: (SlimmableLinear | SwitchableLinear)[];
 
@@ -30,8 +33,8 @@ class MoCoV2Projector extends Module implements Head {
     super();
     const Linear = layer === 'slimmable' ? SlimmableLinear : SwitchableLinear;
     this.layers = [
-      this.addModule('0', new Linear(init, features, features)),
-      this.addModule('2', new Linear(init, features, fixedChannels(outDim, features))),
+      this.addModule('0', new Linear(init, features, features, { defaultInit: true })),
+      this.addModule('2', new Linear(init, features, fixedChannels(outDim, features), { defaultInit: true })),
     ];
   }
 

@@ -21,7 +21,8 @@ export function runChild(
   const words = [...tsNode, ...nodeOptions, join(__dirname, script), ...args];
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, words, {
     cwd: join(__dirname, '../..'),
-    env: { ...process.env, ...env },
+    // Threads that wait for each other sleep: spinning takes minutes where other processes keep the cores busy.
+    env: { ...process.env, OMP_WAIT_POLICY: 'passive', ...env },
     encoding: 'utf8',
     timeout,
   });

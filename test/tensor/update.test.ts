@@ -1,154 +1,227 @@
 import { expect } from 'chai';
-import { ema, enqueue, fill, knn, scope, sgd, tensor, type Tensor } from '../../lib/tensor';
-import { numbers } from './gradient-check';
+import { ema, enqueue, fill, scope, sgd, tensor, zeros, type Tensor } from '../../lib/tensor';
+import { numbers, random } from './gradient-check';
 
-const values = (t: Tensor): number[] => Array.from(t.dataSync() as Float32Array);
+const f32 = (t: Tensor): Float32Array => t.dataSync() as Float32Array;
+
+function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
+  expect(actual.length).equal(expected.length);
+  for (let i = 0; i < expected.length; i++) {
+    if (!(Math.abs(actual[i] - expected[i]) <= tolerance)) expect(actual[i], `element ${i}`).closeTo(expected[i], tolerance);
+  }
+}
 
 describe('sgd', () => {
-  for (const nesterov of [false, true]) {
-    it(`is PyTorch's, ${nesterov ? 'with' : 'without'} Nesterov, over several steps and tensors`, () => {
-      const sizes = [5, 1000, 1];
-      const decay = [0.1, 0, 0.01];
-      const start = sizes.map((n, i) => numbers(n, i + 1));
-      const p = start.map((v) => Float64Array.from(v));
-      const mu = sizes.map((n) => new Float64Array(n));
-      scope(() => {
-        const params = start.map((v) => tensor(v, [v.length]));
-        const buffers = sizes.map((n) => tensor(new Float32Array(n), [n]));
-        for (let step = 0; step < 4; step++) {
-          const lr = 0.1 / (step + 1);
-          const g = sizes.map((n, i) => numbers(n, 10 * step + i + 5));
-          const grads = g.map((v) => tensor(v, [v.length]));
-          sgd(params, grads, buffers, { lr: tensor([lr], [1]), momentum: 0.9, weightDecay: decay, nesterov });
-          p.forEach((w, i) => {
-            const [m, gradient] = [mu[i] ?? new Float64Array(), g[i] ?? new Float32Array()];
-            w.forEach((old, j) => {
-              const d = (gradient[j] ?? 0) + (decay[i] ?? 0) * old;
-              m[j] = 0.9 * (m[j] ?? 0) + d;
-              w[j] = old - lr * (nesterov ? d + 0.9 * (m[j] ?? 0) : (m[j] ?? 0));
-            });
+  const sizes = [1, 7, 1000, 16, 33];
+
+  interface Options {
+    momentum: number;
+    nesterov: boolean;
+    weightDecay: number | number[];
+    lr: number;
+  }
+
+  /** Six steps with a gradient per step, natively and in float64. */
+  function compare({ momentum, nesterov, weightDecay, lr }: Options): void {
+    scope(() => {
+      const params = sizes.map((n, i) => random([n], i + 1));
+      const buffers = sizes.map((n) => zeros([n]));
+      const rate = zeros([1]);
+      const p64 = params.map((p) => Float64Array.from(f32(p)));
+      const m64 = sizes.map((n) => new Float64Array(n));
+      for (let step = 0; step < 6; step++) {
+        const now = lr / (step + 1);
+        rate.copyFrom([now]);
+        const grads = sizes.map((n, i) => random([n], 100 * step + i));
+        sgd(params, grads, buffers, { lr: rate, momentum, weightDecay, nesterov });
+        grads.forEach((grad, i) => {
+          const decay = typeof weightDecay === 'number' ? weightDecay : weightDecay[i];
+          f32(grad).forEach((raw, j) => {
+            const g = raw + decay * p64[i][j];
+            m64[i][j] = momentum * m64[i][j] + g;
+            p64[i][j] -= now * (nesterov ? g + momentum * m64[i][j] : m64[i][j]);
           });
-        }
-        params.forEach((t, i) => {
-          values(t).forEach((v, j) => expect(v).closeTo(p[i]?.[j] ?? NaN, 1e-5));
         });
-      });
+      }
+      params.forEach((p, i) => expectClose(f32(p), p64[i], 2e-6));
+      buffers.forEach((m, i) => expectClose(f32(m), m64[i], 2e-6));
     });
   }
+
+  it('agrees with float64: plain, momentum, nesterov, decay per parameter', () => {
+    compare({ momentum: 0, nesterov: false, weightDecay: 0, lr: 0.1 });
+    compare({ momentum: 0.9, nesterov: false, weightDecay: 5e-4, lr: 0.06 });
+    compare({ momentum: 0.9, nesterov: true, weightDecay: 1e-2, lr: 0.06 });
+    compare({ momentum: 0.5, nesterov: false, weightDecay: [0, 0.1, 0, 1e-4, 0.5], lr: 0.3 });
+  });
+
+  it('of learning rate 0 leaves the parameters as they are and moves the momentum', () => {
+    scope(() => {
+      const [p, g, m] = [random([100], 1), random([100], 2), zeros([100])];
+      const before = Float32Array.from(f32(p));
+      sgd([p], [g], [m], { lr: zeros([1]), momentum: 0.9, weightDecay: 0 });
+      expect(f32(p)).eql(before);
+      expect(f32(m)).eql(f32(g));
+    });
+  });
+
+  it('reads the learning rate when it runs, not when it is enqueued', () => {
+    scope(() => {
+      const [p, g, m, lr] = [zeros([4]), random([4], 3), zeros([4]), tensor([1], [1])];
+      sgd([p], [g], [m], { lr, momentum: 0, weightDecay: 0 });
+      lr.copyFrom([1000]); // in stream order: after the step
+      expectClose(
+        f32(p),
+        f32(g).map((v) => -v),
+        1e-7,
+      );
+    });
+  });
+
+  it('takes no parameters, and parameters without elements', () => {
+    scope(() => {
+      const lr = zeros([1]);
+      sgd([], [], [], { lr, momentum: 0, weightDecay: 0 });
+      sgd([zeros([0])], [zeros([0])], [zeros([0])], { lr, momentum: 0, weightDecay: 0 });
+    });
+  });
+
   it('names what was wrong', () => {
     scope(() => {
-      const [a, b] = [tensor([1, 2], [2]), tensor([1], [1])];
-      const options = { lr: b, momentum: 0.9, weightDecay: 0 };
-      expect(() => {
-        sgd([a], [b], [a], options);
-      }).throw(RangeError, /\[sgd\] expected grads of shape \[2\]/);
-      expect(() => {
-        sgd([a], [a], [], options);
-      }).throw(RangeError, /1 momentumBuffers, received 0/);
-      expect(() => {
-        sgd([a], [a], [a], { ...options, momentum: 1 });
-      }).throw(RangeError, /momentum/);
-      expect(() => {
-        sgd([a], [a], [a], { ...options, lr: a });
-      }).throw(RangeError, /lr of one element/);
+      const [p, lr] = [zeros([2, 3]), zeros([1])];
+      const step = (params: Tensor[], grads: Tensor[], buffers: Tensor[], options: object = {}) => {
+        sgd(params, grads, buffers, { lr, momentum: 0.9, weightDecay: 0, ...options });
+      };
+      expect(() => step([p], [], [p])).throw(RangeError, /\[sgd\] expected 1 grads, received 0/);
+      expect(() => step([p], [p], [zeros([6])])).throw(RangeError, /momentumBuffers of shape \[2, 3\], received float32 \[6\]/);
+      expect(() => step([p], [zeros([2, 3], { dtype: 'bfloat16' })], [p])).throw(TypeError, /grads of float32.*bfloat16/);
+      expect(() => step([p], [p], [p], { momentum: 1 })).throw(RangeError, /momentum in \[0, 1\), received 1/);
+      expect(() => step([p], [p], [p], { momentum: NaN })).throw(RangeError, /momentum/);
+      expect(() => step([p], [p], [p], { weightDecay: [0, 0] })).throw(RangeError, /expected 1 weight decays, received 2/);
+      expect(() => step([p], [p], [p], { weightDecay: NaN })).throw(RangeError, /finite weight decays/);
+      expect(() => step([p], [p], [p], { weightDecay: ['1'] })).throw(TypeError, /weightDecay\[0\] to be a number/);
+      expect(() => step([p], [p], [p], { lr: zeros([2]) })).throw(RangeError, /lr of one element/);
+      expect(() => step([p], [p], [p], { lr: zeros([1], { dtype: 'int32' }) })).throw(TypeError, /lr of float32/);
+      expect(() => step([p], [p], [p], { nesterov: 1 })).throw(TypeError, /nesterov to be a boolean/);
+      const gone = zeros([2, 3]);
+      gone.dispose();
+      expect(() => step([p], [gone], [p])).throw(TypeError, /grads\[0\] to be a live tensor/);
     });
   });
 });
 
 describe('ema', () => {
-  it('averages a list in one call', () => {
+  it('agrees with float64 over several steps', () => {
     scope(() => {
-      const targets = [tensor([1, 2], [2]), tensor([4], [1])];
-      ema(targets, [tensor([3, 6], [2]), tensor([0], [1])], tensor([0.75], [1]));
-      expect(targets.map(values)).eql([[1.5, 3], [3]]);
+      const [targets, sources] = [[random([33], 1), random([4, 5], 2)], [random([33], 3), random([4, 5], 4)]];
+      const m = tensor([0.99], [1]);
+      const share = Math.fround(0.99);
+      const expected = targets.map((t) => Float64Array.from(f32(t)));
+      for (let step = 0; step < 10; step++) ema(targets, sources, m);
+      expected.forEach((e, i) => {
+        const s = f32(sources[i]);
+        for (let step = 0; step < 10; step++) e.forEach((v, j) => (e[j] = share * v + (1 - share) * s[j]));
+        expectClose(f32(targets[i]), e, 1e-6);
+      });
+    });
+  });
+  it('with m 1 keeps the target, with m 0 copies the source', () => {
+    scope(() => {
+      const [t, s] = [random([50], 1), random([50], 2)];
+      const before = Float32Array.from(f32(t));
+      ema([t], [s], tensor([1], [1]));
+      expect(f32(t)).eql(before);
+      ema([t], [s], tensor([0], [1]));
+      expect(f32(t)).eql(f32(s));
+      ema([], [], tensor([0], [1]));
+    });
+  });
+  it('names what was wrong', () => {
+    scope(() => {
+      const m = tensor([0.9], [1]);
+      expect(() => ema([zeros([2])], [zeros([3])], m)).throw(RangeError, /\[ema\] expected sources of shape \[2\]/);
+      expect(() => ema([zeros([2])], [], m)).throw(RangeError, /expected 1 sources, received 0/);
+      expect(() => ema([zeros([2])], [zeros([2])], zeros([0]))).throw(RangeError, /m of one element/);
+      expect(() => ema([zeros([2], { dtype: 'int32' })], [zeros([2])], m)).throw(TypeError, /targets of float32/);
     });
   });
 });
 
 describe('enqueue', () => {
-  const run = (k: number, batches: number[][]): [number[], number] =>
-    scope(() => {
-      const queue = tensor(new Float32Array(k), [k, 1]);
-      const pointer = tensor([0], [1], { dtype: 'int64' });
-      for (const keys of batches) enqueue(queue, tensor(keys, [keys.length, 1]), pointer);
-      return [values(queue), Number(pointer.dataSync()[0])];
-    });
-  it('is a ring for any batch size', () => {
-    expect(run(5, [[1, 2, 3]])).eql([[1, 2, 3, 0, 0], 3]);
-    expect(
-      run(5, [
-        [1, 2, 3],
-        [4, 5, 6],
-      ]),
-    ).eql([[6, 2, 3, 4, 5], 1]);
-    expect(run(3, [[1, 2, 3, 4, 5]])).eql([[4, 5, 3], 2]);
+  /** Key by key, as the ring is defined. */
+  function reference(queue: Float32Array, keys: Float32Array, d: number, pointer: number): number {
+    const k = queue.length / d;
+    for (let i = 0; i < keys.length / d; i++, pointer = (pointer + 1) % k) queue.set(keys.subarray(i * d, i * d + d), pointer * d);
+    return pointer;
+  }
+  it('writes a ring, also where N does not divide K and where N exceeds K', () => {
+    for (const [k, d, batches] of [
+      [8, 3, [4, 4, 4]],
+      [10, 5, [3, 3, 3, 3, 3]],
+      [7, 2, [7, 1, 7]],
+      [5, 4, [12, 3, 23, 0, 1]],
+      [1, 1, [1, 2, 3]],
+    ] as const) {
+      scope(() => {
+        const queue = random([k, d], 1);
+        const pointer = zeros([1], { dtype: 'int64' });
+        const expected = Float32Array.from(f32(queue));
+        let at = 0;
+        batches.forEach((n, i) => {
+          const keys = numbers(n * d, 10 + i);
+          enqueue(queue, tensor(keys, [n, d]), pointer);
+          at = reference(expected, keys, d, at);
+          expect(f32(queue)).eql(expected);
+          expect(pointer.dataSync()[0]).equal(BigInt(at));
+        });
+      });
+    }
+  });
+  it('takes any pointer modulo K', () => {
+    for (const start of [-1n, 12n, -(2n ** 63n), 2n ** 63n - 1n]) {
+      scope(() => {
+        const [queue, pointer] = [zeros([5, 1]), tensor(BigInt64Array.of(start), [1])];
+        enqueue(queue, tensor([1, 2], [2, 1]), pointer);
+        const at = Number(((start % 5n) + 5n) % 5n);
+        const expected = new Float32Array(5);
+        expected[at] = 1;
+        expected[(at + 1) % 5] = 2;
+        expect(f32(queue)).eql(expected);
+        expect(pointer.dataSync()[0]).equal(BigInt((at + 2) % 5));
+      });
+    }
   });
   it('names what was wrong', () => {
     scope(() => {
-      const queue = tensor(new Float32Array(6), [3, 2]);
-      const pointer = tensor([0], [1], { dtype: 'int64' });
-      expect(() => {
-        enqueue(queue, tensor([1], [1, 1]), pointer);
-      }).throw(RangeError, /keys \[N, 2\]/);
-      expect(() => {
-        enqueue(queue, queue, pointer);
-      }).throw(RangeError, /apart from the queue/);
-      expect(() => {
-        enqueue(queue, tensor([1, 2], [1, 2]), tensor([0], [1]));
-      }).throw(TypeError, /pointer of int64/);
+      const [queue, pointer] = [zeros([8, 3]), zeros([1], { dtype: 'int64' })];
+      expect(() => enqueue(queue, zeros([2, 4]), pointer)).throw(RangeError, /\[enqueue\] expected keys \[N, 3\].*\[2, 4\]/);
+      expect(() => enqueue(zeros([0, 3]), zeros([2, 3]), pointer)).throw(RangeError, /\[enqueue\]/);
+      expect(() => enqueue(zeros([8]), zeros([2, 3]), pointer)).throw(TypeError, /queue of 2 dimensions/);
+      expect(() => enqueue(queue, queue, pointer)).throw(RangeError, /apart from the queue/);
+      expect(() => enqueue(queue, queue.detach(), pointer)).throw(RangeError, /apart from the queue/);
+      expect(() => enqueue(queue, zeros([2, 3]), zeros([1]))).throw(TypeError, /pointer of int64/);
+      expect(() => enqueue(queue, zeros([2, 3]), zeros([2], { dtype: 'int64' }))).throw(RangeError, /pointer of one element/);
+      expect(() => enqueue(queue, zeros([2, 3], { dtype: 'bfloat16' }), pointer)).throw(TypeError, /keys of float32/);
     });
   });
 });
 
 describe('fill', () => {
-  it('overwrites a list', () => {
+  it('overwrites every tensor', () => {
     scope(() => {
-      const list = [tensor([1, 2], [2]), tensor([3], [1])];
-      fill(list, 7);
-      expect(list.map(values)).eql([[7, 7], [7]]);
-      fill(list, 0);
-      expect(list.map(values)).eql([[0, 0], [0]]);
-      expect(() => {
-        fill(list, NaN);
-      }).throw(RangeError, /NaN/);
-    });
-  });
-});
-
-describe('knn', () => {
-  it('sums the weights of the k nearest, the lower row first among equals', () => {
-    const [n, m, d, classes] = [70, 90, 8, 4];
-    const query = numbers(n * d, 31);
-    const bank = numbers(m * d, 32);
-    bank.copyWithin(5 * d, 0, d); // row 5 equals row 0
-    const labels = Int32Array.from({ length: m }, (_, i) => i % classes);
-    for (const k of [1, 7, 500]) {
-      const scores = scope(() =>
-        values(knn(tensor(query, [n, d]), tensor(bank, [m, d]), tensor(labels, [m]), { k, temperature: 0.5, classes })),
-      );
-      for (let i = 0; i < n; i++) {
-        const all = Array.from({ length: m }, (_, j) => {
-          let s = 0;
-          for (let p = 0; p < d; p++) s += (query[i * d + p] ?? 0) * (bank[j * d + p] ?? 0);
-          return [Math.fround(s), j] as const;
-        }).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
-        const expected = new Float64Array(classes);
-        for (const [s, j] of all.slice(0, k)) {
-          const label = labels[j] ?? 0;
-          expected[label] = (expected[label] ?? 0) + Math.exp(s / 0.5);
-        }
-        expected.forEach((v, c) => expect(scores[i * classes + c]).closeTo(v, 1e-4 * (1 + v)));
+      const list = [random([3], 1), random([], 2), random([0], 3), random([100, 7], 4)];
+      for (const value of [0, -2.5, Infinity]) {
+        fill(list, value);
+        for (const t of list) for (const v of f32(t)) expect(v).equal(value);
       }
-    }
+      fill([], 1);
+    });
   });
   it('names what was wrong', () => {
     scope(() => {
-      const bank = tensor([1, 0], [1, 2]);
-      const labels = tensor([0], [1], { dtype: 'int32' });
-      const options = { k: 1, temperature: 0.1, classes: 2 };
-      expect(() => knn(tensor([1], [1, 1]), bank, labels, options)).throw(RangeError, /bank \[M, 1\]/);
-      expect(() => knn(bank, bank, labels, { ...options, k: 0 })).throw(RangeError, /k >= 1/);
-      expect(() => knn(bank, bank, bank, options)).throw(TypeError, /labels of int32/);
+      expect(() => fill([zeros([1])], NaN)).throw(RangeError, /\[fill\] expected a number, received NaN/);
+      expect(() => fill([zeros([1], { dtype: 'int32' })], 1)).throw(TypeError, /tensors of float32/);
+      expect(() => fill([zeros([1])], '1' as unknown as number)).throw(TypeError, /value to be a number, received '1'/);
     });
   });
 });

@@ -23,12 +23,14 @@ const pick = <T>(list: readonly T[]): T => list[int(0, list.length - 1)];
 
 /** Tensors of earlier calls, live and disposed. */
 const pool: NativeTensor[] = [];
+/** ArrayBuffer as of ES2024, which Node.js 20 has. */
+type ResizableBuffer = new (bytes: number, options: object) => ArrayBuffer & { resize(bytes: number): void };
 /** Tensors made for the current call: what its getters dispose of. */
 let current: NativeTensor[] = [];
 
 function collect(value: unknown): void {
   if (Array.isArray(value)) value.forEach(collect);
-  else if (value instanceof Handle) pool.push(value as NativeTensor);
+  else if (value instanceof Handle) pool.push(value);
   while (pool.length > 80) pool.splice(int(0, pool.length - 1), 1)[0].dispose();
 }
 
@@ -43,11 +45,23 @@ const value = (): number => (chance(0.01) ? pick(odd) : uniform() * 2 - 1);
 const f32 = (shape: readonly number[]): NativeTensor =>
   make(Float32Array.from({ length: count(shape) }, value), shape, 'float32');
 const i32 = (shape: readonly number[], most: number): NativeTensor =>
-  make(Int32Array.from({ length: count(shape) }, () => int(chance(0.02) ? -5 : 0, most)), shape, 'int32');
+  make(
+    Int32Array.from({ length: count(shape) }, () => int(chance(0.02) ? -5 : 0, most)),
+    shape,
+    'int32',
+  );
 const i64 = (shape: readonly number[], most: number): NativeTensor =>
-  make(BigInt64Array.from({ length: count(shape) }, () => BigInt(int(chance(0.02) ? -5 : 0, most))), shape, 'int64');
+  make(
+    BigInt64Array.from({ length: count(shape) }, () => BigInt(int(chance(0.02) ? -5 : 0, most))),
+    shape,
+    'int64',
+  );
 const u8 = (shape: readonly number[]): NativeTensor =>
-  make(Uint8Array.from({ length: count(shape) }, () => int(0, 255)), shape, 'uint8');
+  make(
+    Uint8Array.from({ length: count(shape) }, () => int(0, 255)),
+    shape,
+    'uint8',
+  );
 
 /** An activation: float32 or bfloat16, in plain or in the device's layout. */
 function activation(shape: readonly number[], dtype: DType): NativeTensor {
@@ -76,7 +90,8 @@ function convolution(): Image {
   const [o, i, kh, kw] = [channels(), channels(), int(1, 5), int(1, 5)];
   const [stride, padding] = [int(1, 3), int(0, 3)];
   const [n, h, w] = [int(1, 3), int(1, 12), int(1, 12)];
-  const out = (size: number, kernel: number): number => Math.max(0, Math.floor((size + 2 * padding - kernel) / stride) + 1);
+  const out = (size: number, kernel: number): number =>
+    Math.max(0, Math.floor((size + 2 * padding - kernel) / stride) + 1);
   const weight = [o + int(0, 2), i + int(0, 2), kh, kw];
   return { x: [n, i, h, w], weight, y: [n, o, out(h, kh), out(w, kw)], stride, padding, dtype: floating() };
 }
@@ -100,19 +115,43 @@ function pictures(): Args {
   const table = make(Int32Array.from(sizes.flat()), [n, 2], 'int32');
   const params = chance(0.5)
     ? native.augmentParams(recipe(), table, int(0, 100), int(0, 3), i64([1], 100))
-    : make(Float32Array.from({ length: 20 * n }, () => pick([...odd, int(-5, 30), uniform()])), [n, 20], 'float32');
+    : make(
+        Float32Array.from({ length: 20 * n }, () => pick([...odd, int(-5, 30), uniform()])),
+        [n, 20],
+        'float32',
+      );
   current.push(params);
   return [u8([bytes]), make(BigInt64Array.from(offsets), [n], 'int64'), table, params, int(1, 24), int(1, 24)];
 }
 function recipe(): string | Record<string, number | boolean> {
-  if (chance(0.5)) return pick(['mocov1', 'mocov2', 'mocov3-view1', 'mocov3-view2', 'simclr', 'cifar', 'normal', 'val']);
+  if (chance(0.5))
+    return pick(['mocov1', 'mocov2', 'mocov3-view1', 'mocov3-view2', 'simclr', 'cifar', 'normal', 'val']);
   const low = uniform();
-  return { cropMin: low, cropMax: low + (1 - low) * uniform(), jitterP: uniform(), hue: uniform() / 2, grayFirst: chance(0.5), blurP: 1 };
+  return {
+    cropMin: low,
+    cropMax: low + (1 - low) * uniform(),
+    jitterP: uniform(),
+    hue: uniform() / 2,
+    grayFirst: chance(0.5),
+    blurP: 1,
+  };
 }
 const typed = (dtype: DType, n: number): TensorData =>
-  dtype === 'int32' ? new Int32Array(n) : dtype === 'int64' ? new BigInt64Array(n) : dtype === 'uint8' ? new Uint8Array(n) : Float32Array.from({ length: n }, value);
+  dtype === 'int32'
+    ? new Int32Array(n)
+    : dtype === 'int64'
+      ? new BigInt64Array(n)
+      : dtype === 'uint8'
+        ? new Uint8Array(n)
+        : Float32Array.from({ length: n }, value);
 const dtypes: readonly DType[] = ['float32', 'bfloat16', 'int32', 'int64', 'uint8'];
-const any = (): NativeTensor => pick([() => f32(dims(int(0, 4))), () => i32(dims(2), 9), () => u8(dims(1)), () => activation([2, 16, 3, 3], floating())])();
+const any = (): NativeTensor =>
+  pick([
+    () => f32(dims(int(0, 4))),
+    () => i32(dims(2), 9),
+    () => u8(dims(1)),
+    () => activation([2, 16, 3, 3], floating()),
+  ])();
 /** Two of one shape and dtype, in the same or different layouts. */
 function alike(): [NativeTensor, NativeTensor] {
   const [shape, dtype] = [[int(1, 3), channels(), int(1, 5), int(1, 5)], floating()];
@@ -227,7 +266,16 @@ const plausible: Record<string, () => Args> = {
   slimInfoNCE: () => {
     const [n, d, k, w] = [int(1, 9), int(1, 40), int(1, 150), int(1, 4)];
     const temperatures = [pick([0.2, 0.01]), 5, 5, 0.5];
-    return [many(w, () => f32([n, d])), f32([n, d]), f32([k, d]), f32([w]), chance(0.7), ...temperatures, chance(0.7), chance(0.3)];
+    return [
+      many(w, () => f32([n, d])),
+      f32([n, d]),
+      f32([k, d]),
+      f32([w]),
+      chance(0.7),
+      ...temperatures,
+      chance(0.7),
+      chance(0.3),
+    ];
   },
   sgd: () => {
     const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
@@ -279,7 +327,30 @@ function detached(array: TensorData): TensorData {
 }
 
 /** Numbers for anything. None makes a tensor that is large and yet fits into memory. */
-const numbers = [0, -0, 1, 2, 3, 5, 7, 16, -1, -7, 0.5, 1.5, 1e-300, NaN, Infinity, -Infinity, 2 ** 40, 2 ** 48, 2 ** 53 - 1, 2 ** 53, -(2 ** 63), 1e300];
+const numbers = [
+  0,
+  -0,
+  1,
+  2,
+  3,
+  5,
+  7,
+  16,
+  -1,
+  -7,
+  0.5,
+  1.5,
+  1e-300,
+  NaN,
+  Infinity,
+  -Infinity,
+  2 ** 40,
+  2 ** 48,
+  2 ** 53 - 1,
+  2 ** 53,
+  -(2 ** 63),
+  1e300,
+];
 
 function wild(depth = 0): unknown {
   const kinds: (() => unknown)[] = [
@@ -287,13 +358,27 @@ function wild(depth = 0): unknown {
     () => pick(numbers),
     () => (pool.length > 0 ? pick(pool) : null),
     () => (pool.length > 0 ? pick(pool) : null),
-    () => pick(['', 'cpu', 'cuda', 'cuda:0', 'cuda:999', 'cuda:99999999999999', 'float32', 'uint8', 'mocov2', 'x'.repeat(1000), '\ud800', '\0']),
+    () =>
+      pick([
+        '',
+        'cpu',
+        'cuda',
+        'cuda:0',
+        'cuda:999',
+        'cuda:99999999999999',
+        'float32',
+        'uint8',
+        'mocov2',
+        'x'.repeat(1000),
+        '\ud800',
+        '\0',
+      ]),
     () => pick([undefined, null, true, false, 10n, Symbol('s'), () => 1, class {}, /x/, new Date(0)]),
     () => typed(pick(dtypes), int(0, 20)),
     () => detached(typed(pick(dtypes), int(1, 20))),
     () => new Float32Array(new SharedArrayBuffer(64)),
     () => {
-      const buffer = new (ArrayBuffer as new (n: number, o: object) => ArrayBuffer & { resize(n: number): void })(64, { maxByteLength: 128 });
+      const buffer = new (ArrayBuffer as unknown as ResizableBuffer)(64, { maxByteLength: 128 });
       const array = new Float32Array(buffer, 8);
       buffer.resize(chance(0.5) ? 4 : 100);
       return array;
@@ -327,7 +412,13 @@ function wild(depth = 0): unknown {
   ];
   if (depth < 2) {
     const array = (): unknown[] => Array.from({ length: int(0, 5) }, () => wild(depth + 1));
-    kinds.push(array, () => Object.freeze(array()), () => trap(array()), () => Array(int(0, 4)), () => Array(2 ** 32 - 1));
+    kinds.push(
+      array,
+      () => Object.freeze(array()),
+      () => trap(array()),
+      () => new Array<unknown>(int(0, 4)),
+      () => new Array<unknown>(2 ** 32 - 1),
+    );
     kinds.push(() => Array.from({ length: int(0, 5) }, () => int(0, 6)));
   }
   return pick(kinds)();
@@ -341,7 +432,8 @@ function corrupt(args: Args): Args {
     const old = out[i];
     if (chance(0.4)) out[i] = wild();
     else if (typeof old === 'number') out[i] = pick(numbers);
-    else if (Array.isArray(old) && old.length < 100) out[i] = chance(0.6) ? trap(old) : old.map((v) => (chance(0.3) ? wild(1) : (v as unknown)));
+    else if (Array.isArray(old) && old.length < 100)
+      out[i] = chance(0.6) ? trap(old) : old.map((v) => (chance(0.3) ? wild(1) : (v as unknown)));
     else if (ArrayBuffer.isView(old)) out[i] = detached(old as TensorData);
     else if (old instanceof Handle) out[i] = pool.length > 0 && chance(0.8) ? pick(pool) : old;
     else out[i] = wild();
@@ -351,7 +443,10 @@ function corrupt(args: Args): Args {
   return out;
 }
 
-const exported = native as unknown as Record<string, ((...args: unknown[]) => unknown) & (new (...args: unknown[]) => unknown)>;
+const exported = native as unknown as Record<
+  string,
+  ((...args: unknown[]) => unknown) & (new (...args: unknown[]) => unknown)
+>;
 const names = Object.keys(exported).filter((name) => typeof exported[name] === 'function');
 
 async function main(): Promise<void> {
@@ -364,7 +459,7 @@ async function main(): Promise<void> {
   for (let call = 0; call < calls; call++) {
     const name = pick(names);
     current = [];
-    const right = plausible[name];
+    const right = plausible[name] as (() => Args) | undefined;
     const args: Args = right && !chance(0.2) ? right() : Array.from({ length: int(0, 12) }, () => wild());
     try {
       const given = right && chance(0.4) ? corrupt(args) : args;
@@ -381,7 +476,15 @@ async function main(): Promise<void> {
   }
   for (const t of pool) t.dispose();
   await native.synchronize('cpu').catch(note);
-  console.log(JSON.stringify({ calls, settled, succeeded, untried: names.filter((n) => !plausible[n]), unclear: [...unclear].slice(0, 20) }));
+  console.log(
+    JSON.stringify({
+      calls,
+      settled,
+      succeeded,
+      untried: names.filter((n) => !plausible[n]),
+      unclear: [...unclear].slice(0, 20),
+    }),
+  );
 }
 
 void main();

@@ -7,7 +7,8 @@ const f32 = (t: Tensor): Float32Array => t.dataSync() as Float32Array;
 function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
   expect(actual.length).equal(expected.length);
   for (let i = 0; i < expected.length; i++) {
-    if (!(Math.abs(actual[i] - expected[i]) <= tolerance)) expect(actual[i], `element ${i}`).closeTo(expected[i], tolerance);
+    if (!(Math.abs(actual[i] - expected[i]) <= tolerance))
+      expect(actual[i], `element ${i}`).closeTo(expected[i], tolerance);
   }
 }
 
@@ -93,11 +94,20 @@ describe('sgd', () => {
         sgd(params, grads, buffers, { lr, momentum: 0.9, weightDecay: 0, ...options });
       };
       expect(() => step([p], [], [p])).throw(RangeError, /\[sgd\] expected 1 grads, received 0/);
-      expect(() => step([p], [p], [zeros([6])])).throw(RangeError, /momentumBuffers of shape \[2, 3\], received float32 \[6\]/);
-      expect(() => step([p], [zeros([2, 3], { dtype: 'bfloat16' })], [p])).throw(TypeError, /grads of float32.*bfloat16/);
+      expect(() => step([p], [p], [zeros([6])])).throw(
+        RangeError,
+        /momentumBuffers of shape \[2, 3\], received float32 \[6\]/,
+      );
+      expect(() => step([p], [zeros([2, 3], { dtype: 'bfloat16' })], [p])).throw(
+        TypeError,
+        /grads of float32.*bfloat16/,
+      );
       expect(() => step([p], [p], [p], { momentum: 1 })).throw(RangeError, /momentum in \[0, 1\), received 1/);
       expect(() => step([p], [p], [p], { momentum: NaN })).throw(RangeError, /momentum/);
-      expect(() => step([p], [p], [p], { weightDecay: [0, 0] })).throw(RangeError, /expected 1 weight decays, received 2/);
+      expect(() => step([p], [p], [p], { weightDecay: [0, 0] })).throw(
+        RangeError,
+        /expected 1 weight decays, received 2/,
+      );
       expect(() => step([p], [p], [p], { weightDecay: NaN })).throw(RangeError, /finite weight decays/);
       expect(() => step([p], [p], [p], { weightDecay: ['1'] })).throw(TypeError, /weightDecay\[0\] to be a number/);
       expect(() => step([p], [p], [p], { lr: zeros([2]) })).throw(RangeError, /lr of one element/);
@@ -113,7 +123,10 @@ describe('sgd', () => {
 describe('ema', () => {
   it('agrees with float64 over several steps', () => {
     scope(() => {
-      const [targets, sources] = [[random([33], 1), random([4, 5], 2)], [random([33], 3), random([4, 5], 4)]];
+      const [targets, sources] = [
+        [random([33], 1), random([4, 5], 2)],
+        [random([33], 3), random([4, 5], 4)],
+      ];
       const m = tensor([0.99], [1]);
       const share = Math.fround(0.99);
       const expected = targets.map((t) => Float64Array.from(f32(t)));
@@ -151,7 +164,8 @@ describe('enqueue', () => {
   /** Key by key, as the ring is defined. */
   function reference(queue: Float32Array, keys: Float32Array, d: number, pointer: number): number {
     const k = queue.length / d;
-    for (let i = 0; i < keys.length / d; i++, pointer = (pointer + 1) % k) queue.set(keys.subarray(i * d, i * d + d), pointer * d);
+    for (let i = 0; i < keys.length / d; i++, pointer = (pointer + 1) % k)
+      queue.set(keys.subarray(i * d, i * d + d), pointer * d);
     return pointer;
   }
   it('writes a ring, also where N does not divide K and where N exceeds K', () => {
@@ -194,13 +208,19 @@ describe('enqueue', () => {
   it('names what was wrong', () => {
     scope(() => {
       const [queue, pointer] = [zeros([8, 3]), zeros([1], { dtype: 'int64' })];
-      expect(() => enqueue(queue, zeros([2, 4]), pointer)).throw(RangeError, /\[enqueue\] expected keys \[N, 3\].*\[2, 4\]/);
+      expect(() => enqueue(queue, zeros([2, 4]), pointer)).throw(
+        RangeError,
+        /\[enqueue\] expected keys \[N, 3\].*\[2, 4\]/,
+      );
       expect(() => enqueue(zeros([0, 3]), zeros([2, 3]), pointer)).throw(RangeError, /\[enqueue\]/);
       expect(() => enqueue(zeros([8]), zeros([2, 3]), pointer)).throw(TypeError, /queue of 2 dimensions/);
       expect(() => enqueue(queue, queue, pointer)).throw(RangeError, /apart from the queue/);
       expect(() => enqueue(queue, queue.detach(), pointer)).throw(RangeError, /apart from the queue/);
       expect(() => enqueue(queue, zeros([2, 3]), zeros([1]))).throw(TypeError, /pointer of int64/);
-      expect(() => enqueue(queue, zeros([2, 3]), zeros([2], { dtype: 'int64' }))).throw(RangeError, /pointer of one element/);
+      expect(() => enqueue(queue, zeros([2, 3]), zeros([2], { dtype: 'int64' }))).throw(
+        RangeError,
+        /pointer of one element/,
+      );
       expect(() => enqueue(queue, zeros([2, 3], { dtype: 'bfloat16' }), pointer)).throw(TypeError, /keys of float32/);
     });
   });

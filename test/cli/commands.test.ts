@@ -262,7 +262,7 @@ describe('slimclr', function () {
       const { finished } = startCli(['doctor'], 'export SLIMCLR_ADDON=/no/such.node');
       const { code, stdout, stderr } = await finished;
       expect(code).to.equal(1);
-      expect(stdout).to.match(/missing +the native addon.*npm run build.*slimclr cannot compute here/s);
+      expect(stdout).to.match(/missing +the native addon.*SLIMCLR_ADDON names no file.*slimclr cannot compute here/s);
       expect(stderr).to.equal('');
     });
 

@@ -219,7 +219,7 @@ describe('SlimmableResNet', () => {
       expect(first).to.not.deep.equal(second);
     });
 
-    it('follows the fan-out rule, N(0, 0.01) in linear layers, and zero γ at the end of bottlenecks', async () => {
+    it('follows the fan-out rule, the default of PyTorch in the projector, and zero γ at the end of bottlenecks', async () => {
       const parameters = network({ arch: 'resnet50', baseWidth: 16 }).parameters();
       const std = async (name: string) => {
         const v = await values(parameters.get(name)!);
@@ -227,9 +227,10 @@ describe('SlimmableResNet', () => {
       };
       // [128, 128, 3, 3]: √(2/(128·9))
       expect(await std('features.14.conv2.weight')).to.be.closeTo(Math.sqrt(2 / 1152), 0.001);
-      expect(await std('fc.0.weight')).to.be.closeTo(0.01, 0.0005);
+      // [512, 512]: uniform within ±1/√512
+      expect(await std('fc.0.weight')).to.be.closeTo(1 / Math.sqrt(3 * 512), 0.0005);
+      expect(Math.max(...(await values(parameters.get('fc.0.bias')!)))).to.be.within(0.04, 1 / Math.sqrt(512));
       for (const [name, expected] of [
-        ['fc.0.bias', 0],
         ['features.3.bn2.bn.1.weight', 1],
         ['features.3.bn2.bn.1.bias', 0],
         ['features.3.bn3.bn.0.weight', 0],

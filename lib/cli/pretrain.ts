@@ -72,6 +72,7 @@ export async function interruptible<T>({ output }: Context, work: (signal: Abort
   try {
     return await work(controller.signal);
   } finally {
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    // After an interruption the process is about to end: a second Ctrl-C must not find the system's handler.
+    if (!controller.signal.aborted) process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
   }
 }

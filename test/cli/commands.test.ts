@@ -23,7 +23,7 @@ async function slimclr(...args: string[]): Promise<Printed> {
 }
 
 describe('slimclr', function () {
-  this.timeout(60_000);
+  this.timeout(300_000); // of processes of their own on a machine that may be busy
   let data: string;
   let out: string;
   let checkpoint: string;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { newFolder, removeFolders, startNode } from './tiny-run';
 
 describe('examples/pretrain.ts', function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   after(removeFolders);
 
   it('runs to its end and prints every width', async () => {

@@ -23,7 +23,7 @@ async function failure(promise: Promise<unknown>): Promise<Error> {
 }
 
 describe('pretrain', function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   let data: string;
   let straight: string; // a run from beginning to end, to compare with
   const events: RunEvent[] = [];

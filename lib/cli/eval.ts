@@ -81,7 +81,7 @@ async function evaluate(
   name: 'knn' | 'linear',
   what: Parameters<ReturnType<typeof floors.train>['evaluateCheckpoint']>[0],
 ): Promise<void> {
-  const where = { checkpoint, data, limit, device, threads, report: consoleReport() };
+  const where = { checkpoint, data, limit, device, threads, report: consoleReport(output.terminal) };
   const { accuracy, chance } = await floors.train().evaluateCheckpoint(what, where);
   if (json) {
     output.out(JSON.stringify({ [name]: accuracy, chance }));

@@ -16,6 +16,7 @@ for (const stream of [process.stdout, process.stderr]) {
 void run(process.argv.slice(2), {
   out: (text) => void process.stdout.write(`${text}\n`),
   err: (text) => void process.stderr.write(`${text}\n`),
+  terminal: process.stderr,
 }).then((code) => {
   process.exitCode = code;
 });

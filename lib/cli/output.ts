@@ -1,7 +1,11 @@
+import type { LineStream } from '../train/report';
+
 /** Where a command writes: results to `out`, everything else to `err`. Both take text without the last newline. */
 export interface Output {
   out(text: string): void;
   err(text: string): void;
+  /** Where progress is drawn. */
+  terminal: LineStream;
 }
 
 /** Rows as aligned columns; the first column to the left, the others to the right. */

@@ -45,7 +45,7 @@ export function addPretrain(program: Command, context: Context): void {
     const settings = { ...(config === undefined ? {} : readSettings(config)), ...settingsOf(options) };
     if (!resume && settings.data === undefined) throw new ConfigError('[config] data is missing, give --data <dir>');
     const result = await interruptible(context, (signal) =>
-      floors.train().pretrain(settings, { out, resume, signal, report: consoleReport() }),
+      floors.train().pretrain(settings, { out, resume, signal, report: consoleReport(output.terminal) }),
     );
     if (result.interrupted) {
       output.err(

@@ -51,7 +51,7 @@ export function addQuickstart(program: Command, context: Context): void {
   );
   command.action(async ({ out, pictures, testPictures, json, ...chosen }: QuickstartOptions) => {
     const begin = performance.now();
-    const report = consoleReport();
+    const report = consoleReport(context.output.terminal);
     const message = (text: string) => report({ type: 'message', text });
     const { evaluateCheckpoint, pretrain, readCheckpoint, runFiles } = floors.train();
     // Only what an earlier quickstart left: never a folder of that name that is somebody's own.

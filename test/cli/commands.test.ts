@@ -17,7 +17,11 @@ interface Printed {
 
 async function slimclr(...args: string[]): Promise<Printed> {
   let [out, err] = ['', ''];
-  const code = await run(args, { out: (text) => (out += `${text}\n`), err: (text) => (err += `${text}\n`) });
+  const code = await run(args, {
+    out: (text) => (out += `${text}\n`),
+    err: (text) => (err += `${text}\n`),
+    terminal: { write: (text) => (err += text) },
+  });
   const last = out.trim().split('\n').at(-1)!;
   return { code, out, err, json: last.startsWith('{') ? (JSON.parse(last) as Record<string, unknown>) : {} };
 }

@@ -14,6 +14,7 @@ async function slimclr(...args: string[]): Promise<Printed> {
   printed.code = await run(args, {
     out: (text) => (printed.out += `${text}\n`),
     err: (text) => (printed.err += `${text}\n`),
+    terminal: { write: (text) => (printed.err += text) },
   });
   return printed;
 }

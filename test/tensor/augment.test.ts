@@ -63,8 +63,14 @@ const plain = { mean: [0.5, 0.25, 0.75], std: [0.5, 0.2, 0.1] };
 /** Draws for n pictures of one size: a row of numbers for each. */
 function draw(recipe: string | AugmentRecipe, n: number, size: [number, number], seed = 1): Float32Array[] {
   return scope(() => {
-    const sizes = tensor(Int32Array.from({ length: 2 * n }, (_, i) => size[i % 2]), [n, 2]);
-    const data = augmentParams(recipe, sizes, { seed, offset: zeros([1], { dtype: 'int64' }) }).dataSync() as Float32Array;
+    const sizes = tensor(
+      Int32Array.from({ length: 2 * n }, (_, i) => size[i % 2]),
+      [n, 2],
+    );
+    const data = augmentParams(recipe, sizes, {
+      seed,
+      offset: zeros([1], { dtype: 'int64' }),
+    }).dataSync() as Float32Array;
     return Array.from({ length: n }, (_, i) => data.slice(columns * i, columns * (i + 1)));
   });
 }
@@ -75,7 +81,11 @@ describe('augment', () => {
       sides.forEach(([h, w]) => {
         const p = pictures([[h, w]]);
         const data = augment(p.pixels, p.offsets, p.sizes, table([row()]), { size: [h, w], ...plain }).dataSync();
-        const half = augment(p.pixels, p.offsets, p.sizes, table([row()]), { size: [h, w], ...plain, dtype: 'bfloat16' });
+        const half = augment(p.pixels, p.offsets, p.sizes, table([row()]), {
+          size: [h, w],
+          ...plain,
+          dtype: 'bfloat16',
+        });
         const rounded = half.dataSync();
         for (let c = 0; c < 3; c++)
           for (let i = 0; i < h * w; i++) {
@@ -137,7 +147,10 @@ describe('augment', () => {
       const p = pictures();
       for (const value of values) {
         const rows = sides.map(() => new Array<number>(columns).fill(value));
-        const out = augment(p.pixels, p.offsets, p.sizes, table(rows), { size: 9, ...plain }).dataSync() as Float32Array;
+        const out = augment(p.pixels, p.offsets, p.sizes, table(rows), {
+          size: 9,
+          ...plain,
+        }).dataSync() as Float32Array;
         for (const v of out) expect(Number.isFinite(v), `with ${value}`).equal(true);
         for (let column = 0; column < columns; column++) {
           const one = sides.map(() => row({ [column]: value }));
@@ -280,7 +293,10 @@ describe('augmentParams', () => {
       const offset = zeros([1], { dtype: 'int64' });
       const sizes = zeros([2, 2], { dtype: 'int32' });
       expect(() => augmentParams('cifar', zeros([2, 2]), { seed: 1, offset })).throw(TypeError, /sizes of int32/);
-      expect(() => augmentParams('cifar', zeros([2, 3], { dtype: 'int32' }), { seed: 1, offset })).throw(RangeError, /\[N, 2\]/);
+      expect(() => augmentParams('cifar', zeros([2, 3], { dtype: 'int32' }), { seed: 1, offset })).throw(
+        RangeError,
+        /\[N, 2\]/,
+      );
       expect(() => augmentParams('cifar', sizes, { seed: -1, offset })).throw(RangeError, /seed in 0/);
       expect(() => augmentParams('cifar', sizes, { seed: 1.5, offset })).throw(RangeError, /seed to be an integer/);
       expect(() => augmentParams('cifar', sizes, { seed: 1, offset: zeros([1]) })).throw(TypeError, /offset of int64/);

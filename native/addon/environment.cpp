@@ -16,8 +16,6 @@ Environment::Environment(Napi::Env env) : completion_(Completion::New(env, "slim
   completion_.Unref(env);  // an idle device does not keep the process alive
 }
 
-Environment::~Environment() { completion_.Release(); }
-
 void Environment::close() {
   for (auto& [name, device] : devices_) device->stream().drain();
 }
@@ -51,11 +49,15 @@ void Environment::settle(Napi::Env env, Napi::Function, std::nullptr_t*, Pending
   if (env == nullptr) return;  // the environment is closing
   Environment& environment = *pending->environment;
   if (--environment.pending_ == 0) environment.completion_.Unref(env);
-  Napi::HandleScope scope(env);
-  if (pending->error)
-    pending->deferred.Reject(to_js_error(env, pending->error).Value());
-  else
-    pending->deferred.Resolve(pending->value.IsEmpty() ? env.Undefined() : pending->value.Value());
+  try {
+    Napi::HandleScope scope(env);
+    if (pending->error)
+      pending->deferred.Reject(to_js_error(env, pending->error).Value());
+    else
+      pending->deferred.Resolve(pending->value.IsEmpty() ? env.Undefined() : pending->value.Value());
+  } catch (const Napi::Error&) {
+    // A worker that is being terminated runs no JavaScript any more; nobody waits for the promise.
+  }
 }
 
 Napi::Promise Environment::when_done(Device& device, Napi::Value value) {

@@ -14,7 +14,6 @@ namespace slimclr {
 class Environment {
  public:
   explicit Environment(Napi::Env env);
-  ~Environment();
   static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
   // "cpu", "cuda" or "cuda:N"; made on first use.
@@ -38,7 +37,7 @@ class Environment {
   using Completion = Napi::TypedThreadSafeFunction<std::nullptr_t, Pending, settle>;
 
   std::map<std::string, std::unique_ptr<Device>> devices_;
-  Completion completion_;
+  Completion completion_;  // ends with its environment, before this object does: not ours to release
   size_t pending_ = 0;
   int64_t live_bytes_ = 0, reported_bytes_ = 0;
 };

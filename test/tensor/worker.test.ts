@@ -14,6 +14,8 @@ describe('worker threads', function () {
       leaked: 0,
       still: true,
     });
-    expect(sent, 'a tensor of another thread').match(/could not be cloned|expected x to be a tensor, received an object/);
+    expect(sent, 'a tensor of another thread').match(
+      /could not be cloned|expected x to be a tensor, received an object/,
+    );
   });
 });

@@ -1,7 +1,7 @@
-// Run by resident-memory.test.ts in a process of its own: prints the resident memory at step 20 and at step 200.
+// Prints the resident memory at step 20 and at step 200: ts-node bench/resident-memory.ts FOLDER (an empty one).
 // A run of usual size: in a tiny one, the 10 MB by which V8's own heap grows at first would be what is measured.
-import { writeShapes } from '../../lib/data';
-import { pretrain } from '../../lib/train';
+import { writeShapes } from '../lib/data';
+import { pretrain } from '../lib/train';
 
 async function main(folder: string): Promise<void> {
   const data = `${folder}/pictures`;

@@ -38,6 +38,7 @@ goldenTests('backbone', 'backbone', async (golden) => {
   }
 
   let off = await wrongGradients(net, golden, [...golden.under('grad').keys()]);
+  if (off.length > 0) console.log(`      compared again on disturbed images: ${off.length} gradients`);
   for (let run = 1; run < RUNS && off.length > 0; run++) {
     fill(
       [...net.parameters().values()].flatMap((p) => p.grad ?? []),

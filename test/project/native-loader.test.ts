@@ -48,7 +48,8 @@ describe('loading the native addon', () => {
   }
 
   it('gives the addon of this build', () => {
-    const script = `console.log(Object.keys(require(${JSON.stringify(join(root, 'lib/native.ts'))}).native).length)`;
+    const count = `Object.keys(require(${JSON.stringify(join(root, 'lib/native.ts'))}).native).length`;
+    const script = `process.stdout.write(String(${count}))`;
     const args = ['-r', 'ts-node/register/transpile-only', '-e', script];
     const child = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' });
     expect(child.stderr).to.equal('');

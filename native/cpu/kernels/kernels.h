@@ -10,6 +10,7 @@
 #include "cpu/kernels/optimizer.h"
 #include "cpu/kernels/pool.h"
 #include "cpu/kernels/softmax.h"
+#include "cpu/kernels/winograd.h"
 
 namespace slimclr::cpu {
 
@@ -25,6 +26,7 @@ struct Kernels {
   const OptimizerKernels& optimizer;
   const PoolKernels& pool;
   const SoftmaxKernels& softmax;
+  const WinogradKernels& winograd;
 };
 
 // Chosen once; the environment variable SLIMCLR_ISA (baseline, avx2, avx512, avx512_bf16) may ask for less than the

@@ -137,6 +137,29 @@ export interface NativeAddon {
     nesterov: boolean,
     weightDecay: readonly number[],
   ): void;
+  lars(
+    params: readonly T[],
+    grads: readonly T[],
+    momentumBuffers: readonly T[],
+    lr: T,
+    momentum: number,
+    weightDecay: number,
+    trustCoefficient: number,
+  ): void;
+  adamw(
+    params: readonly T[],
+    grads: readonly T[],
+    expAvgs: readonly T[],
+    expAvgSqs: readonly T[],
+    steps: readonly T[],
+    lr: T,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: readonly number[],
+  ): void;
+  rescale(tensors: readonly T[], factor: number): void;
+  clipGradNorm(grads: readonly T[], maxNorm: number): T;
   ema(targets: readonly T[], sources: readonly T[], m: T): void;
   enqueue(queue: T, keys: T, pointer: T): void;
   augmentParams(recipe: NativeRecipe, sizes: T, seed: number, stream: number, offset: T): T;

@@ -27,7 +27,19 @@ export { l2Normalize } from './ops/l2-normalize';
 export { softmax, softmaxCrossEntropy } from './ops/softmax';
 export { distill, type DistillOptions } from './ops/distill';
 export { slimInfoNCE, type SlimInfoNCEOptions } from './ops/slim-info-nce';
-export { ema, enqueue, sgd, type SgdOptions } from './ops/update';
+export {
+  adamw,
+  clipGradNorm,
+  ema,
+  enqueue,
+  lars,
+  rescale,
+  sgd,
+  type AdamwOptions,
+  type AdamwState,
+  type LarsOptions,
+  type SgdOptions,
+} from './ops/update';
 export {
   augment,
   augmentParams,

@@ -211,7 +211,7 @@ class Run {
     }
     try {
       this.method.loadState(withPrefix(tensors, 'module.'));
-      loadTensors('the optimizer', this.optimizer.momentumBuffers, withPrefix(tensors, 'optimizer.momentum.'));
+      loadTensors('the optimizer', this.optimizer.state, withPrefix(tensors, 'optimizer.'));
     } catch (error) {
       throw new CheckpointError(`[checkpoint] ${file}: ${(error as Error).message}`);
     }
@@ -343,7 +343,7 @@ class Run {
   private async save(): Promise<void> {
     const state = new Map([
       ...underPrefix(await this.method.state(), 'module.'),
-      ...underPrefix(await readState(this.optimizer.momentumBuffers), 'optimizer.momentum.'),
+      ...underPrefix(await readState(this.optimizer.state), 'optimizer.'),
     ]);
     const { step, stepsPerEpoch, digest } = this;
     const progress: Progress = { step, stepsPerEpoch, pictures: imageCount(this.pictures.train), digest };

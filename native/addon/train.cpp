@@ -114,6 +114,23 @@ void init_train(Napi::Object exports) {
              {a.number(4, "momentum"), a.boolean(5, "nesterov"), a.floats(6, "weightDecay")});
     return a.env().Undefined();
   });
+  define(exports, "lars", [](const Args& a) {
+    ops::lars(a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "momentumBuffers"), a.tensor(3, "lr"),
+              {a.number(4, "momentum"), a.number(5, "weightDecay"), a.number(6, "trustCoefficient")});
+    return a.env().Undefined();
+  });
+  define(exports, "adamw", [](const Args& a) {
+    ops::adamw(a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "expAvgs"), a.tensors(3, "expAvgSqs"),
+               a.tensors(4, "steps"), a.tensor(5, "lr"),
+               {a.number(6, "beta1"), a.number(7, "beta2"), a.number(8, "eps"), a.floats(9, "weightDecay")});
+    return a.env().Undefined();
+  });
+  define(exports, "rescale", [](const Args& a) {
+    ops::rescale(a.tensors(0, "tensors"), a.number(1, "factor"));
+    return a.env().Undefined();
+  });
+  define(exports, "clipGradNorm",
+         [](const Args& a) { return wrap(a, ops::clip_grad_norm(a.tensors(0, "grads"), a.number(1, "maxNorm"))); });
   define(exports, "ema", [](const Args& a) {
     ops::ema(a.tensors(0, "targets"), a.tensors(1, "sources"), a.tensor(2, "m"));
     return a.env().Undefined();

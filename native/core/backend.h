@@ -42,6 +42,15 @@ struct Sgd {
   std::vector<float> weight_decay;  // one per parameter
 };
 
+struct Lars {
+  double momentum, weight_decay, trust_coefficient;
+};
+
+struct AdamW {
+  double beta1, beta2, eps;
+  std::vector<float> weight_decay;  // one per parameter
+};
+
 struct Augment {
   int64_t height, width;
   float mean[3], std[3];
@@ -130,6 +139,16 @@ class Backend {
 
   virtual void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                    const std::vector<Tensor>& momenta, const Tensor& lr, const Sgd& p) = 0;
+  // Parameters of one dimension or none are neither decayed nor scaled.
+  virtual void lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                    const std::vector<Tensor>& momenta, const Tensor& lr, const Lars& p) = 0;
+  // steps: one element per parameter, counted up.
+  virtual void adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                     const std::vector<Tensor>& exp_avgs, const std::vector<Tensor>& exp_avg_sqs,
+                     const std::vector<Tensor>& steps, const Tensor& lr, const AdamW& p) = 0;
+  virtual void rescale(const std::vector<Tensor>& tensors, double factor) = 0;
+  // norm[0] = the norm of all; above max_norm every element is scaled by max_norm / (norm + 1e-6).
+  virtual void clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) = 0;
   virtual void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) = 0;
   virtual void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) = 0;
 

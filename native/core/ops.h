@@ -86,6 +86,12 @@ DistillResult distill(const Tensor& student, const Tensor& teacher, const Option
 
 void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
          const Tensor& lr, const Sgd& p);
+void lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
+          const Tensor& lr, const Lars& p);
+void adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avgs,
+           const std::vector<Tensor>& exp_avg_sqs, const std::vector<Tensor>& steps, const Tensor& lr, const AdamW& p);
+void rescale(const std::vector<Tensor>& tensors, double factor);
+Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm);
 void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m);
 void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer);
 

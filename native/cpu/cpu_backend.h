@@ -89,6 +89,13 @@ class CpuBackend : public Backend {
 
   void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
            const Tensor& lr, const Sgd& p) override;
+  void lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
+            const Tensor& lr, const Lars& p) override;
+  void adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avgs,
+             const std::vector<Tensor>& exp_avg_sqs, const std::vector<Tensor>& steps, const Tensor& lr,
+             const AdamW& p) override;
+  void rescale(const std::vector<Tensor>& tensors, double factor) override;
+  void clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) override;
   void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) override;
   void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) override;
 

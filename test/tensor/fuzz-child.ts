@@ -308,6 +308,19 @@ const plausible: Record<string, () => Args> = {
     const list = (): NativeTensor[] => shapes.map((s) => f32(s));
     return [list(), list(), list(), f32([1]), 0.9, chance(0.5), shapes.map(() => 1e-4)];
   },
+  lars: () => {
+    const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
+    const list = (): NativeTensor[] => shapes.map((s) => f32(s));
+    return [list(), list(), list(), f32([1]), 0.9, 1e-4, 0.001];
+  },
+  adamw: () => {
+    const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
+    const list = (): NativeTensor[] => shapes.map((s) => f32(s));
+    const steps = shapes.map(() => f32([1]));
+    return [list(), list(), list(), list(), steps, f32([1]), 0.9, 0.999, 1e-8, shapes.map(() => 1e-4)];
+  },
+  rescale: () => [many(int(0, 3), () => f32(dims(2))), pick([0, 1.5])],
+  clipGradNorm: () => [many(int(0, 3), () => f32(dims(2))), pick([1e-3, 1e3])],
   ema: () => {
     const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
     return [shapes.map((s) => f32(s)), shapes.map((s) => f32(s)), f32([1])];

@@ -1,2 +1,2 @@
 export { LOSS_WEIGHTINGS, lossWeights, type LossWeighting } from './loss-weights';
-export { MoCoV2, type MoCoV2Options, type StepLoss } from './moco-v2';
+export { MoCoV2, type MoCoV2Options, type StepLoss, type StepOptions } from './moco-v2';

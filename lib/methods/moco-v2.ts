@@ -55,6 +55,17 @@ export interface StepLoss {
   perWidth: Tensor;
 }
 
+export interface StepOptions {
+  /** False during slow start: the full network alone, with weight 1. */
+  slim: boolean;
+  /**
+   * Whether these pictures are the first and the last ones of the optimizer's step: false where a batch is computed in
+   * parts. Default true.
+   */
+  first?: boolean;
+  last?: boolean;
+}
+
 // Parameters have the streams from 0 up; the queue's first negatives have one that no network reaches.
 const QUEUE_STREAM = 2 ** 20;
 
@@ -73,6 +84,8 @@ export class MoCoV2 {
   readonly queuePointer: Tensor;
   /** Momentum m of the key encoder, float32 [1]. */
   readonly encoderMomentum: Tensor;
+  /** Keys of the parts of a batch so far. */
+  private readonly keys: Tensor[] = [];
   private readonly lossWeights: Tensor;
   private readonly fullWeight: Tensor;
   private readonly loss: Omit<SlimInfoNCEOptions, 'queries' | 'key' | 'queue' | 'weights'>;
@@ -123,22 +136,33 @@ export class MoCoV2 {
    * enqueues work.
    * @param xq query view [N, 3, H, W]
    * @param xk key view of the same images
-   * @param options `slim: false` during slow start: the full network alone, with weight 1
+   *
+   * Of a batch in parts, the key encoder follows once, before the first, and all parts meet the same queue: it takes
+   * their keys after the last. So the mean of the parts' gradients is that of the batch, but for BatchNorm's statistics,
+   * which are each part's own.
    */
-  step(xq: Tensor, xk: Tensor, { slim }: { slim: boolean }): StepLoss {
+  step(xq: Tensor, xk: Tensor, { slim, first = true, last = true }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
       const queries = widths.map((_, i) => l2Normalize(this.encoderQ.forward(xq, i)));
 
-      ema(values(this.encoderK.parameters()), values(this.encoderQ.parameters()), this.encoderMomentum);
+      if (first) ema(values(this.encoderK.parameters()), values(this.encoderQ.parameters()), this.encoderMomentum);
       const key = noGrad(() => l2Normalize(this.encoderK.forward(xk, 0)));
 
       const weights = slim ? this.lossWeights : this.fullWeight;
       const { loss, perWidth } = slimInfoNCE({ ...this.loss, queries, key, queue: this.queue, weights });
       backward(loss);
-      enqueue(this.queue, key, this.queuePointer);
+      this.keys.push(keep(key));
+      if (last) this.enqueueKeys();
       return { loss, perWidth };
     });
+  }
+
+  private enqueueKeys(): void {
+    for (const key of this.keys.splice(0)) {
+      enqueue(this.queue, key, this.queuePointer);
+      key.dispose();
+    }
   }
 
   /** What the optimizer trains. */
@@ -181,6 +205,7 @@ export class MoCoV2 {
   dispose(): void {
     this.encoderQ.dispose();
     this.encoderK.dispose();
+    for (const t of this.keys) t.dispose();
     for (const t of [this.queue, this.queuePointer, this.encoderMomentum, this.lossWeights, this.fullWeight])
       t.dispose();
   }

@@ -87,6 +87,9 @@ export interface NativeAddon {
   linearBackwardData(dy: T, weight: T, inFeatures: number): T;
   linearBackwardWeight(x: T, dy: T, dweight: T, dbias: Optional): void;
 
+  reshape(x: T, shape: Shape): T;
+  indexSelect(inputs: readonly T[], index: T): T;
+  indexSelectBackward(dy: T, index: T, first: number, shape: Shape): T;
   relu(x: T): T;
   reluBackward(y: T, dy: T): T;
   add(a: T, b: T): T;
@@ -116,6 +119,15 @@ export interface NativeAddon {
     similarity: boolean,
     fullDistill: boolean,
   ): [loss: T, perWidth: T, gradients: T[]];
+  distill(
+    kind: string,
+    student: T,
+    teacher: T,
+    positives: Optional,
+    wantGradient: boolean,
+    teacherTemperature: number,
+    studentTemperature: number,
+  ): [loss: T, gradient: Optional];
   sgd(
     params: readonly T[],
     grads: readonly T[],

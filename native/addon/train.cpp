@@ -18,6 +18,22 @@ Napi::Value info_nce(const Args& a) {
   return wrap_all(a, r.loss, r.per_width, r.gradients);
 }
 
+Napi::Value distill(const Args& a) {
+  std::string name = a.string(0, "kind");
+  std::optional<Distill::Kind> kind;
+  for (auto [known, value] : {std::pair{"kd", Distill::Kind::kd},
+                              {"mse", Distill::Kind::mse},
+                              {"atkd", Distill::Kind::atkd},
+                              {"dkd", Distill::Kind::dkd}})
+    if (name == known) kind = value;
+  check_range(kind.has_value(), a.op(), "expected kind to be 'kd', 'mse', 'atkd' or 'dkd', received '",
+              name.substr(0, 40), "'");
+  ops::DistillResult r = ops::distill(a.tensor(1, "student"), a.tensor(2, "teacher"), a.optional_tensor(3, "positives"),
+                                      a.boolean(4, "wantGradient"),
+                                      {*kind, a.number(5, "teacherTemperature"), a.number(6, "studentTemperature")});
+  return wrap_all(a, r.loss, r.gradient);
+}
+
 // A recipe by name, or as an object whose keys are the fields of AugmentRecipe.
 AugmentRecipe recipe(const Args& a, size_t i) {
   Napi::Value value = a.value(i);
@@ -92,6 +108,7 @@ Napi::Value augment(const Args& a) {
 
 void init_train(Napi::Object exports) {
   define(exports, "slimInfoNCE", info_nce);
+  define(exports, "distill", distill);
   define(exports, "sgd", [](const Args& a) {
     ops::sgd(a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "momentumBuffers"), a.tensor(3, "lr"),
              {a.number(4, "momentum"), a.boolean(5, "nesterov"), a.floats(6, "weightDecay")});

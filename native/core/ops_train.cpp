@@ -46,6 +46,34 @@ InfoNceResult info_nce(const std::vector<Tensor>& queries, const Tensor& key, co
   return out;
 }
 
+DistillResult distill(const Tensor& student, const Tensor& teacher, const Optional& positives, bool want_gradient,
+                      const Distill& p) {
+  const char* op = "distill";
+  check_rank(op, "student", student, 2);
+  check_dtype(op, "student", student, DType::f32);
+  check_like(op, "teacher", teacher, "student", student);
+  check_device(op, teacher, student);
+  bool dkd = p.kind == Distill::Kind::dkd;
+  int64_t least = dkd ? 2 : 1;
+  check_range(student.dim(0) >= 1 && student.dim(1) >= least, op,
+              "expected student [N, C] with N >= 1 and C >= ", least, ", received ", describe(student));
+  check_type(positives.has_value() == dkd, op, "expected positives ", dkd ? "for dkd" : "to be null but for dkd");
+  if (dkd) {
+    check_dtype(op, "positives", *positives, DType::i32);
+    check_shape(op, "positives", *positives, {student.dim(0)});
+    check_device(op, *positives, student);
+  }
+  for (auto [name, v] :
+       {std::pair{"teacherTemperature", p.teacher_temperature}, {"studentTemperature", p.student_temperature}})
+    check_range(std::isfinite(v) && v >= 1e-3, op, "expected ", name, " >= 0.001, received ", v);
+  DistillResult out;
+  out.loss = student.device->empty(op, {}, DType::f32);
+  if (want_gradient) out.gradient = student.device->empty(op, student.shape, DType::f32);
+  student.device->backend().distill(student, teacher, positives.value_or(Tensor{}), out.loss,
+                                    out.gradient.value_or(Tensor{}), p);
+  return out;
+}
+
 namespace {
 
 void check_scalar(const char* op, const char* name, const Tensor& t) {

@@ -61,6 +61,9 @@ class CpuBackend : public Backend {
   void linear_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) override;
   void linear_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor& dbias) override;
 
+  void index_select(const std::vector<Tensor>& inputs, const Tensor& index, const Tensor& y) override;
+  void index_add(const Tensor& dy, const Tensor& index, int64_t first, const Tensor& dx) override;
+
   void relu_forward(const Tensor& x, const Tensor& y) override;
   void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
   void add(const Tensor& a, const Tensor& b, const Tensor& y) override;
@@ -80,6 +83,9 @@ class CpuBackend : public Backend {
   void info_nce(const std::vector<Tensor>& queries, const Tensor& key, const Tensor& queue, const Tensor& weights,
                 const Tensor& loss, const Tensor& per_width, const std::vector<Tensor>& gradients,
                 const InfoNce& p) override;
+
+  void distill(const Tensor& student, const Tensor& teacher, const Tensor& positives, const Tensor& loss,
+               const Tensor& gradient, const Distill& p) override;
 
   void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
            const Tensor& lr, const Sgd& p) override;

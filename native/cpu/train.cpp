@@ -37,6 +37,28 @@ void CpuBackend::info_nce(const std::vector<Tensor>& queries, const Tensor& key,
   });
 }
 
+void CpuBackend::distill(const Tensor& student, const Tensor& teacher, const Tensor& positives, const Tensor& loss,
+                         const Tensor& gradient, const Distill& p) {
+  DistillArgs a;
+  a.kind = p.kind == Distill::Kind::kd     ? DistillArgs::Kind::kd
+           : p.kind == Distill::Kind::mse  ? DistillArgs::Kind::mse
+           : p.kind == Distill::Kind::atkd ? DistillArgs::Kind::atkd
+                                           : DistillArgs::Kind::dkd;
+  a.student = floats(student);
+  a.teacher = floats(teacher);
+  a.positives = positives.buffer ? positives.as<int32_t>() : nullptr;
+  a.n = student.dim(0);
+  a.c = student.dim(1);
+  a.teacher_temperature = static_cast<float>(p.teacher_temperature);
+  a.student_temperature = static_cast<float>(p.student_temperature);
+  a.loss = floats(loss);
+  a.gradient = floats(gradient);
+  run([kernel = k_.distill.distill, a] {
+    int64_t bad = kernel(a);
+    check_range(bad == 0, "distill", "expected positives in 0…", a.c - 1, ", received ", bad, " of ", a.n, " outside");
+  });
+}
+
 void CpuBackend::sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                      const std::vector<Tensor>& momenta, const Tensor& lr, const Sgd& p) {
   std::vector<SgdItem> items;

@@ -12,6 +12,12 @@ export interface StepLoss {
 export interface StepOptions {
   /** False during slow start: the full network alone, with weight 1. */
   slim: boolean;
+  /**
+   * Whether these pictures are the first and the last ones of the optimizer's step: false where a batch is computed in
+   * parts. Default true.
+   */
+  first?: boolean;
+  last?: boolean;
   /** Share of the training done, from 0 to 1: MoCo v3's momentum follows it. Default 0. */
   progress?: number;
 }
@@ -23,7 +29,9 @@ export interface Method {
   readonly encoder: SlimmableResNet;
   /**
    * One step up to the gradients, which add to those of {@link parameters}; the optimizer's step follows. It only enqueues
-   * work.
+   * work. A batch may come in parts, for less memory: their gradients' mean is that of the batch where the loss is a mean
+   * over pictures. A loss over pairs of a batch, as of MoCo v3 and SimCLR, then has the part's pictures as negatives: it
+   * is the mean of small batches' losses. BatchNorm's statistics are each part's own.
    * @param x a view of each picture [N, 3, H, W]
    * @param target what it belongs to: the other view of the same pictures [N, 3, H, W]; supervised: labels [N] int32
    */

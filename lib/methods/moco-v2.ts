@@ -74,6 +74,8 @@ export class MoCoV2 implements Method {
   readonly queuePointer: Tensor;
   /** Momentum m of the key encoder, float32 [1]. */
   readonly encoderMomentum: Tensor;
+  /** Keys of the parts of a batch so far. */
+  private readonly keys: Tensor[] = [];
   private readonly temperature: number;
   private readonly symmetric: boolean;
   private readonly batchNormSplits: number;
@@ -137,24 +139,34 @@ export class MoCoV2 implements Method {
   }
 
   /**
+   * Of a batch in parts, all meet the same queue, which takes their keys after the last: so the mean of the parts'
+   * gradients is that of the batch, but for BatchNorm, whose statistics are each part's own.
    * @param xq query view [N, 3, H, W]
    * @param xk key view of the same pictures
    */
-  step(xq: Tensor, xk: Tensor, { slim }: StepOptions): StepLoss {
+  step(xq: Tensor, xk: Tensor, { slim, first = true, last = true }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
       const queriesOf = (x: Tensor) => widths.map((_, i) => this.query(x, i));
       const [q1, q2] = [queriesOf(xq), this.symmetric ? queriesOf(xk) : null];
 
-      ema(values(this.encoderK.parameters()), values(this.encoderQ.parameters()), this.encoderMomentum);
+      if (first) ema(values(this.encoderK.parameters()), values(this.encoderQ.parameters()), this.encoderMomentum);
       const [k2, k1] = noGrad(() => [this.key(xk), this.symmetric ? this.key(xq) : null]);
 
       let losses = this.contrast(q1, k2);
       if (q2 && k1) losses = sumLosses(losses, this.contrast(q2, k1));
       backward(losses.loss);
-      for (const key of k1 ? [k1, k2] : [k2]) enqueue(this.queue, key, this.queuePointer);
+      this.keys.push(...(k1 ? [k1, k2] : [k2]).map(keep));
+      if (last) this.enqueueKeys();
       return losses;
     });
+  }
+
+  private enqueueKeys(): void {
+    for (const key of this.keys.splice(0)) {
+      enqueue(this.queue, key, this.queuePointer);
+      key.dispose();
+    }
   }
 
   /**
@@ -231,7 +243,14 @@ export class MoCoV2 implements Method {
 
   dispose(): void {
     for (const part of [this.encoderQ, this.encoderK, this.indices]) part.dispose();
-    for (const t of [this.queue, this.queuePointer, this.encoderMomentum, this.lossWeights, this.fullWeight])
+    for (const t of [
+      ...this.keys,
+      this.queue,
+      this.queuePointer,
+      this.encoderMomentum,
+      this.lossWeights,
+      this.fullWeight,
+    ])
       t.dispose();
   }
 

@@ -104,7 +104,7 @@ export class MoCoV3 implements Method {
    * @param x1 a view [N, 3, H, W]
    * @param x2 the other view of the same pictures
    */
-  step(x1: Tensor, x2: Tensor, { slim, progress = 0 }: StepOptions): StepLoss {
+  step(x1: Tensor, x2: Tensor, { slim, first = true, progress = 0 }: StepOptions): StepLoss {
     this.encoderMomentum.copyFrom([cosineMomentum(this.firstMomentum, progress)]);
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
@@ -112,7 +112,7 @@ export class MoCoV3 implements Method {
       const queries = widths.map((_, i) => [query(x1, i), query(x2, i)]);
 
       const source = [...this.baseEncoder.parameters().values()];
-      ema([...this.momentumEncoder.parameters().values()], source, this.encoderMomentum);
+      if (first) ema([...this.momentumEncoder.parameters().values()], source, this.encoderMomentum);
       const [k1, k2] = noGrad(() => [x1, x2].map((x) => l2Normalize(this.momentumEncoder.forward(x, 0))));
 
       const losses = sumLosses(

@@ -4,6 +4,7 @@ import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import type { LossWeighting } from '../methods';
 import type { Arch } from '../nn';
+import type { LearningRateMode } from '../optim';
 import { didYouMean } from './suggest';
 
 // Imports types only from the floors below: the command line's --help must work where the addon does not load.
@@ -32,7 +33,10 @@ const imagenetArchs = ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet1
 const cifarArchs = ['resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110'] as const;
 const archs = [...imagenetArchs, ...cifarArchs] as const satisfies readonly Arch[];
 const precisions = ['fp32', 'bf16'] as const;
-const recipes = ['cifar', 'mocov2'] as const;
+const recipes = ['cifar', 'mocov1', 'mocov2', 'mocov3', 'simclr', 'normal'] as const;
+const optimizers = ['sgd', 'nesterov', 'lars', 'adamw'] as const;
+const learningRateModes = ['cos', 'poly', 'htd', 'step'] as const satisfies readonly LearningRateMode[];
+const decayed = ['all', 'weights'] as const;
 const stems = ['cifar', 'imagenet'] as const;
 const heads = ['mocov2_slim', 'mocov2_switch'] as const;
 const distillations = ['similarity', 'none'] as const;
@@ -90,14 +94,41 @@ export const settingsSchema = z.strictObject({
     ...integer(1, '--queue', 'keys kept as negatives'),
     default: 'by recipe: 4096, 65536',
   }),
+  optimizer: setting(
+    z.enum(optimizers).default('sgd'),
+    oneOf(optimizers, '--optimizer <name>', 'sgd, nesterov (SGD with Nesterov momentum), lars or adamw'),
+  ),
   lr: setting(z.number().gt(0).optional(), {
-    ...number('a number above 0', '--lr', 'peak learning rate of SGD; cosine decay'),
-    default: 'by recipe: 0.06, 0.2 * batch / 1024',
+    ...number('a number above 0', '--lr', 'learning rate at the end of warm-up'),
+    default: 'sgd by recipe: 0.06, 0.2 * batch / 1024; lars 2.4 * batch / 1024; adamw 0.001',
+  }),
+  slimLr: setting(z.number().gt(0).optional(), {
+    ...number('a number above 0', '--slim-lr', 'what stands in for --lr once the sub-networks have joined'),
+    default: 'the same',
+  }),
+  lrMode: setting(
+    z.enum(learningRateModes).default('cos'),
+    oneOf(learningRateModes, '--lr-mode <name>', 'decay of the learning rate: cos, poly, htd or step'),
+  ),
+  milestones: setting(z.array(z.number().gt(0)).optional(), {
+    option: '--milestones <list>',
+    help: 'epochs at which --lr-mode step multiplies the learning rate by 0.1',
+    expects: 'epochs above 0, such as 60,80',
+    text: 'numbers',
+    default: '60 % and 80 % of the epochs',
   }),
   warmupEpochs: setting(z.number().min(0).optional(), {
     ...number('a number of at least 0', '--warmup-epochs', 'epochs of linear warm-up'),
     default: 'by recipe: 0, 10 (at most a tenth of the epochs)',
   }),
+  accumulate: setting(
+    z.int().min(1).default(1),
+    integer(1, '--accumulate', 'parts that a batch is computed in, one after the other, for less memory'),
+  ),
+  clipGrad: setting(
+    z.number().min(0).default(0),
+    number('a number of at least 0', '--clip-grad', 'largest norm of all gradients together, 0: any'),
+  ),
   precision: setting(
     z.enum(precisions).default('fp32'),
     oneOf(precisions, '--precision <name>', 'fp32, or bf16 mixed precision'),
@@ -130,7 +161,7 @@ export const settingsSchema = z.strictObject({
     free: true,
   }),
   recipe: setting(z.enum(recipes).optional(), {
-    ...oneOf(recipes, '--recipe <name>', 'augmentations, and the defaults said to be "by recipe": cifar, mocov2'),
+    ...oneOf(recipes, '--recipe <name>', 'augmentations, and the defaults said to be "by recipe": cifar, any other'),
     default: 'cifar up to 64 pixels, else mocov2',
   }),
   image: setting(z.int().min(8).max(1024).optional(), {
@@ -181,12 +212,20 @@ export const settingsSchema = z.strictObject({
   }),
   momentum: setting(
     z.number().min(0).lt(1).default(0.9),
-    number('a number from 0 up to below 1', '--momentum', 'momentum of SGD'),
+    number('a number from 0 up to below 1', '--momentum', 'momentum of sgd, nesterov and lars'),
   ),
   weightDecay: setting(z.number().min(0).optional(), {
-    ...number('a number of at least 0', '--weight-decay', 'weight decay, of every parameter'),
-    default: 'by recipe: 0.0005, 0.0001',
+    ...number('a number of at least 0', '--weight-decay', 'weight decay'),
+    default: 'sgd by recipe: 0.0005, 0.0001; lars 0.000001; adamw 0.01',
   }),
+  weightDecayOf: setting(
+    z.enum(decayed).default('all'),
+    oneOf(
+      decayed,
+      '--weight-decay-of <which>',
+      'all parameters, or weights without biases and BatchNorm; lars: weights',
+    ),
+  ),
   threads: setting(z.int().min(0).default(0), {
     ...integer(0, '--threads', 'processor threads, 0: all cores'),
     free: true,
@@ -297,6 +336,8 @@ export function resolveConfig(raw: Settings, side: number): RunConfig {
   const cifar = recipe === 'cifar';
   const isCifarArch = (cifarArchs as readonly string[]).includes(s.arch);
   const batch = s.batch ?? (cifar ? 128 : 256);
+  const usual = optimizerDefaults(s.optimizer, cifar, batch);
+  const lr = s.lr ?? usual.lr;
   const config: RunConfig = {
     ...s,
     data: resolve(s.data),
@@ -307,13 +348,26 @@ export function resolveConfig(raw: Settings, side: number): RunConfig {
     baseWidth: s.baseWidth ?? (isCifarArch ? 16 : 64),
     slowStart: s.slowStart ?? s.epochs / 2,
     queue: s.queue ?? (cifar ? 4096 : 65536),
-    lr: s.lr ?? (cifar ? 0.06 : (0.2 * batch) / 1024),
+    lr,
+    slimLr: s.slimLr ?? lr,
+    milestones: s.milestones ?? (s.lrMode === 'step' ? [0.6 * s.epochs, 0.8 * s.epochs] : []),
     warmupEpochs: s.warmupEpochs ?? (cifar ? 0 : Math.min(10, s.epochs / 10)),
-    weightDecay: s.weightDecay ?? (cifar ? 5e-4 : 1e-4),
+    weightDecay: s.weightDecay ?? usual.weightDecay,
     encoderMomentum: s.encoderMomentum ?? (cifar ? 0.99 : 0.999),
   };
   if (config.warmupEpochs >= config.epochs) {
     throw new ConfigError(`[config] warmupEpochs (${config.warmupEpochs}) must be below epochs (${config.epochs})`);
+  }
+  if (config.milestones.length > 0 && config.lrMode !== 'step') {
+    throw new ConfigError(
+      `[config] milestones are for lrMode step, received lrMode ${config.lrMode}; give one of both`,
+    );
+  }
+  if (config.batch % config.accumulate !== 0 || config.batch / config.accumulate < 2) {
+    throw new ConfigError(
+      `[config] accumulate must part the batch of ${config.batch} into equal parts of at least 2 pictures, received ` +
+        `${config.accumulate}; change one of both`,
+    );
   }
   if (config.stem === 'imagenet' && isCifarArch) {
     throw new ConfigError(
@@ -321,6 +375,23 @@ export function resolveConfig(raw: Settings, side: number): RunConfig {
     );
   }
   return config;
+}
+
+/** Method.md, "Optimisation"; AdamW's as in PyTorch. */
+function optimizerDefaults(
+  optimizer: (typeof optimizers)[number],
+  cifar: boolean,
+  batch: number,
+): { lr: number; weightDecay: number } {
+  switch (optimizer) {
+    case 'sgd':
+    case 'nesterov':
+      return cifar ? { lr: 0.06, weightDecay: 5e-4 } : { lr: (0.2 * batch) / 1024, weightDecay: 1e-4 };
+    case 'lars':
+      return { lr: (2.4 * batch) / 1024, weightDecay: 1e-6 };
+    case 'adamw':
+      return { lr: 1e-3, weightDecay: 0.01 };
+  }
 }
 
 /** The settings in which a run differs from a checkpoint so that it cannot continue it, each with both values. */

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { imageCount, scanImageFolder, stepsPerEpoch, trainingBatches, type Batch } from '../data';
+import { imageCount, scanImageFolder, splitBatch, stepsPerEpoch, trainingBatches, type Batch } from '../data';
 import { acquireRunLock, atomicWrite, JsonlWriter, readJsonl } from '../io';
 import { MoCoV2, type StepLoss } from '../methods';
 import { loadTensors, readState } from '../nn';
-import { learningRate, SGD } from '../optim';
+import type { Optimizer } from '../optim';
 import { scope, type Device } from '../tensor';
 import {
   CheckpointError,
@@ -19,6 +19,7 @@ import { ConfigError, differences, readSettings, resolveConfig, type RunConfig, 
 import { prepareDevice } from './device';
 import { networkOptions } from './encoder';
 import { evaluateKnn } from './evaluate';
+import { learningRateAt, makeOptimizer } from './optimizer';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
 import type { Report } from './report';
 import { Views } from './views';
@@ -133,11 +134,13 @@ class LossWindow {
   }
 }
 
+const mean = (values: readonly number[]) => values.reduce((a, b) => a + b) / values.length;
+
 /** One run in memory: the method, its optimizer and where it stands. */
 class Run {
   private step = 0;
   private readonly method: MoCoV2;
-  private readonly optimizer: SGD;
+  private readonly optimizer: Optimizer;
   private readonly views: Views;
   private readonly stepsPerEpoch: number;
   private readonly steps: number;
@@ -180,7 +183,7 @@ class Run {
       aux: config.aux,
       lossWeighting: config.lossWeights,
     });
-    this.optimizer = new SGD(this.method.parameters(), config);
+    this.optimizer = makeOptimizer(this.method.parameters(), config);
     this.views = new Views(pictures.train, config, device);
   }
 
@@ -245,7 +248,7 @@ class Run {
     let pending: Promise<void> = Promise.resolve();
     if (this.step < this.steps && !signal?.aborted) {
       for await (const batch of batches) {
-        const lr = learningRate(this.schedule, this.step);
+        const lr = learningRateAt(this.config, this.step, this.stepsPerEpoch, this.slim);
         const losses = this.enqueue(batch, lr);
         // The step before is awaited while this one computes, so that the device never waits for JavaScript.
         await pending;
@@ -275,31 +278,48 @@ class Run {
     return Math.ceil(this.config.slowStart * this.stepsPerEpoch);
   }
 
-  private get schedule() {
-    const { lr, warmupEpochs } = this.config;
-    return { lr, steps: this.steps, warmupSteps: Math.round(warmupEpochs * this.stepsPerEpoch) };
+  /** Whether the sub-networks take part in the next step. */
+  private get slim(): boolean {
+    return this.step >= this.slowStartSteps;
   }
 
-  /** Enqueues a whole step; nothing waits. */
-  private enqueue(batch: Batch, lr: number): StepLoss {
-    const slim = this.step >= this.slowStartSteps;
-    this.optimizer.setLearningRate(lr);
+  /** Enqueues a whole step; nothing waits. Returns the losses of the batch's parts. */
+  private enqueue(batch: Batch, lr: number): StepLoss[] {
+    const { method, optimizer, slim } = this;
+    const { accumulate, clipGrad } = this.config;
+    optimizer.setLearningRate(lr);
     return scope(() => {
-      const { query, key } = this.views.training(batch, this.step * this.config.batch);
-      this.optimizer.zeroGrad();
-      const losses = this.method.step(query, key, { slim });
-      this.optimizer.step();
+      optimizer.zeroGrad();
+      const parts = splitBatch(batch, accumulate);
+      const losses = parts.map((part, i) =>
+        scope(() => {
+          const { query, key } = this.views.training(part, this.step * this.config.batch + i * part.indices.length);
+          return method.step(query, key, { slim, first: i === 0, last: i === parts.length - 1 });
+        }),
+      );
+      // Losses are means over a part's pictures.
+      if (accumulate > 1) optimizer.scaleGradients(1 / accumulate);
+      if (clipGrad > 0) optimizer.clipGradNorm(clipGrad);
+      optimizer.step();
       return losses;
     });
   }
 
-  /** Waits for a step's losses, checks them and logs. */
-  private async read(losses: StepLoss, step: number, lr: number): Promise<void> {
-    const [total, perWidth] = await Promise.all([losses.loss.item(), losses.perWidth.data()]);
-    losses.loss.dispose();
-    losses.perWidth.dispose();
-    this.checkFinite(total, perWidth as Float32Array, step, lr);
-    this.window.add(total, perWidth as Float32Array);
+  /** Waits for the losses of a step's parts, checks their means and logs. */
+  private async read(parts: readonly StepLoss[], step: number, lr: number): Promise<void> {
+    // All asked for at once: a read waits for what was enqueued before it, soon also for the next step.
+    const [totals, widths] = await Promise.all([
+      Promise.all(parts.map((part) => part.loss.item())),
+      Promise.all(parts.map((part) => part.perWidth.data() as Promise<Float32Array>)),
+    ]);
+    for (const { loss, perWidth } of parts) {
+      loss.dispose();
+      perWidth.dispose();
+    }
+    const total = mean(totals);
+    const perWidth = widths[0].map((_, i) => mean(widths.map((losses) => losses[i])));
+    this.checkFinite(total, perWidth, step, lr);
+    this.window.add(total, perWidth);
     this.report({ type: 'progress', step });
     if (step % this.config.logEvery !== 0 && step !== this.slowStartSteps && step !== this.steps) return;
     const { loss, losses: byWidth, ms } = this.window.means(this.method.widths);

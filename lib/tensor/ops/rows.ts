@@ -22,7 +22,7 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
  * @returns [M, …]
  */
 export function indexSelect(inputs: Tensor | readonly Tensor[], index: Tensor): Tensor {
-  const list: readonly Tensor[] = inputs instanceof Tensor ? [inputs] : (inputs);
+  const list: readonly Tensor[] = inputs instanceof Tensor ? [inputs] : inputs;
   const y = new Tensor(
     native.indexSelect(
       list.map((x) => x.handle),

@@ -47,5 +47,6 @@ export {
   type AugmentOptions,
   type AugmentParamsOptions,
   type AugmentRecipe,
+  type AugmentRecipeName,
 } from './ops/augment';
 export { knn, type KnnOptions } from './ops/knn';

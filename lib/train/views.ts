@@ -1,5 +1,14 @@
 import type { Batch, ImageSource } from '../data';
-import { augment, augmentParams, keep, tensor, type Device, type DType, type Tensor } from '../tensor';
+import {
+  augment,
+  augmentParams,
+  keep,
+  tensor,
+  type Device,
+  type DType,
+  type AugmentRecipeName,
+  type Tensor,
+} from '../tensor';
 import type { CheckpointConfig } from './checkpoint';
 
 type Recipe = CheckpointConfig['recipe'];
@@ -17,7 +26,7 @@ export const normalisation = {
 } as const satisfies Record<Recipe, unknown>;
 
 /** The augmentations of both views. MoCo v3's differ: one is always blurred, the other seldom, but may be solarized. */
-function augmentations(recipe: Recipe): { query: string; key: string } {
+function augmentations(recipe: Recipe): { query: AugmentRecipeName; key: AugmentRecipeName } {
   return recipe === 'mocov3' ? { query: 'mocov3-view1', key: 'mocov3-view2' } : { query: recipe, key: recipe };
 }
 

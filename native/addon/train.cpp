@@ -61,7 +61,11 @@ AugmentRecipe recipe(const Args& a, size_t i) {
   for (uint32_t k = 0, length = keys.Length(); k < length; ++k) {
     std::string key = keys.Get(k).ToString().Utf8Value();
     std::string shown = key.substr(0, 40);
+    bool known = key == "grayFirst" || key == "centreResize";
+    for (auto& field : fields) known = known || key == field.first;
+    check_range(known, a.op(), "unknown key recipe.", shown);
     Napi::Value v = object.Get(key);
+    if (v.IsUndefined()) continue;
     if (key == "grayFirst") {
       check_type(v.IsBoolean(), a.op(), "expected recipe.grayFirst to be a boolean, received ", describe_js(v));
       r.gray_first = v.As<Napi::Boolean>().Value();
@@ -71,18 +75,13 @@ AugmentRecipe recipe(const Args& a, size_t i) {
     double number = v.As<Napi::Number>().DoubleValue();
     check_range(number >= -1e6 && number <= 1e6, a.op(), "expected recipe.", shown, " to be a finite number, received ",
                 number);
-    bool known = key == "centreResize";
-    if (known) {
+    if (key == "centreResize") {
       check_range(number >= 0 && number <= 16384 && number == std::trunc(number), a.op(),
                   "expected recipe.centreResize to be an integer in 0…16384, received ", number);
       r.centre_resize = static_cast<int>(number);
     }
     for (auto& [name, field] : fields)
-      if (key == name) {
-        *field = static_cast<float>(number);
-        known = true;
-      }
-    check_range(known, a.op(), "unknown key recipe.", shown);
+      if (key == name) *field = static_cast<float>(number);
   }
   return r;
 }

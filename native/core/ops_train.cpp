@@ -213,6 +213,8 @@ void check_recipe(const char* op, const AugmentRecipe& r) {
   within("cropMax", r.crop_max, 0, 1);
   check_range(r.crop_min <= r.crop_max, op, "expected recipe.cropMin <= recipe.cropMax, received ", r.crop_min, " and ",
               r.crop_max);
+  check_range(r.crop_max > 0, op, "expected recipe.cropMax > 0, received ", r.crop_max);
+  within("solarizeThreshold", r.solarize_threshold, 0, 256);
   within("sigmaMin", r.sigma_min, 0, 64);
   within("sigmaMax", r.sigma_max, 0, 64);
   check_range(r.sigma_min <= r.sigma_max, op, "expected recipe.sigmaMin <= recipe.sigmaMax, received ", r.sigma_min,

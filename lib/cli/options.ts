@@ -14,7 +14,7 @@ export function addSettings(
     const info = settingInfo(name);
     const text = defaults[name] === undefined ? info.default : defaults[name];
     const option = new Option(info.option, text == null ? info.help : `${info.help} (default: ${text})`);
-    command.addOption(option.argParser((text) => parseSetting(name, info, text)));
+    command.addOption(info.text === 'flag' ? option : option.argParser((text) => parseSetting(name, info, text)));
   }
   return command;
 }

@@ -1,33 +1,24 @@
-import { readFileSync } from 'node:fs';
-import { extname, resolve } from 'node:path';
-import { parse as parseYaml } from 'yaml';
+import { resolve } from 'node:path';
 import { z } from 'zod';
 import type { Distillation, LossWeighting } from '../methods';
 import type { Arch, HeadKind } from '../nn';
 import type { LearningRateMode } from '../optim';
-import { didYouMean } from './suggest';
+import {
+  ConfigError,
+  describeSetting,
+  integer,
+  number,
+  oneOf,
+  parseSettings,
+  readSettingsFile,
+  setting,
+  show,
+  type SettingInfo,
+} from './setting';
+
+export { ConfigError, type SettingInfo } from './setting';
 
 // Imports types only from the floors below: the command line's --help must work where the addon does not load.
-
-/** A setting that is misspelt, missing or out of its range: wrong usage, told apart from a run that failed. */
-export class ConfigError extends Error {
-  override name = 'ConfigError';
-}
-
-/** What a setting is called on the command line and how it is explained; kept beside its schema. */
-export interface SettingInfo {
-  /** The option as commander writes it: `--epochs <n>`. */
-  option: string;
-  help: string;
-  /** The values it takes, for errors: "an integer of at least 1". */
-  expects: string;
-  /** How its text is read on the command line. */
-  text: 'string' | 'number' | 'numbers';
-  /** The default in words; in the table below only where it depends on other settings. */
-  default?: string;
-  /** True where a resumed run may differ in it: it does not change what is computed. */
-  free?: boolean;
-}
 
 const imagenetArchs = ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152'] as const;
 const cifarArchs = ['resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110'] as const;
@@ -57,22 +48,6 @@ const distillations = [
   'none',
 ] as const satisfies readonly Distillation[];
 const lossWeightSchemes = [0, 1, 2, 3, 5, 6, 7] as const satisfies readonly LossWeighting[];
-
-function setting<T extends z.ZodType>(schema: T, info: SettingInfo): T {
-  return schema.meta({ ...info });
-}
-
-function integer(min: number, option: string, help: string): SettingInfo {
-  return { option: `${option} <n>`, help, expects: `an integer of at least ${min}`, text: 'number' };
-}
-
-function number(expects: string, option: string, help: string): SettingInfo {
-  return { option: `${option} <x>`, help, expects, text: 'number' };
-}
-
-function oneOf(values: readonly unknown[], option: string, help: string): SettingInfo {
-  return { option, help, expects: `one of ${values.join(', ')}`, text: 'string' };
-}
 
 /**
  * The settings of a run. What is left out takes its default here, or, where the default depends on the pictures or
@@ -295,10 +270,7 @@ export const settingNames = Object.keys(settingsSchema.shape) as SettingName[];
 
 /** Option, help and default (in words) of a setting. */
 export function settingInfo(name: SettingName): SettingInfo {
-  const schema = settingsSchema.shape[name];
-  const info = schema.meta() as unknown as SettingInfo;
-  const standard = schema.safeParse(undefined);
-  return { ...info, default: info.default ?? (standard.success ? String(standard.data) : undefined) };
+  return describeSetting(settingsSchema.shape[name]);
 }
 
 /**
@@ -307,37 +279,13 @@ export function settingInfo(name: SettingName): SettingInfo {
  * @throws ConfigError naming the setting, what it takes and what it was given
  */
 export function checkSettings(raw: unknown, where = 'settings'): z.output<typeof settingsSchema> {
-  if (raw === null || typeof raw !== 'object' || Array.isArray(raw)) {
-    throw new ConfigError(`[config] ${where}: expected settings by name, such as "epochs: 20", received ${show(raw)}`);
-  }
-  const result = settingsSchema.safeParse(raw);
-  if (!result.success) {
-    throw new ConfigError(`[config] ${where}: ${result.error.issues.flatMap((i) => explain(i, raw)).join('; ')}`);
-  }
-  const widths = [...result.data.widths].sort((a, b) => b - a);
+  const settings = parseSettings(settingsSchema, raw, where);
+  const widths = [...settings.widths].sort((a, b) => b - a);
   if (widths[0] !== 1 || new Set(widths).size < widths.length) {
     const problem = widths[0] === 1 ? 'holds a width twice' : 'must hold 1, the full network';
     throw new ConfigError(`[config] ${where}: widths ${problem}, received ${show(widths)}`);
   }
-  return { ...result.data, widths };
-}
-
-function explain(issue: z.core.$ZodIssue, raw: object): string[] {
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => `unknown setting "${key}"${didYouMean(key, settingNames)}`);
-  }
-  const name = String(issue.path[0]) as SettingName;
-  const value = (raw as Record<string, unknown>)[name];
-  const { expects, option } = settingInfo(name);
-  return [
-    value === undefined
-      ? `${name} is missing, give ${option}`
-      : `${name}: expected ${expects}, received ${show(value)}`,
-  ];
-}
-
-function show(value: unknown): string {
-  return typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value));
+  return { ...settings, widths };
 }
 
 /**
@@ -346,30 +294,7 @@ function show(value: unknown): string {
  * @throws ConfigError where the file cannot be read or parsed, or a name or value is wrong
  */
 export function readSettings(file: string): Partial<Settings> {
-  const isJson = extname(file) === '.json';
-  let source: string;
-  try {
-    source = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new ConfigError(`[config] cannot read ${file}: ${(error as Error).message}`);
-  }
-  let parsed: unknown;
-  try {
-    parsed = isJson ? JSON.parse(source) : parseYaml(source);
-  } catch (error) {
-    throw new ConfigError(`[config] ${file} is not valid ${isJson ? 'JSON' : 'YAML'}: ${(error as Error).message}`);
-  }
-  if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed)) {
-    throw new ConfigError(
-      `[config] ${file}: expected settings by name, such as "epochs: 20", received ${show(parsed)}`,
-    );
-  }
-  const settings: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(parsed)) {
-    const name = key.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    if (Object.hasOwn(settings, name)) throw new ConfigError(`[config] ${file}: ${name} is given twice`);
-    settings[name] = value;
-  }
+  const settings = readSettingsFile(file);
   checkSettings({ data: '.', ...settings }, file); // here, so that an error names the file
   return settings;
 }

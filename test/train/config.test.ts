@@ -37,6 +37,10 @@ describe('settings', () => {
     { text: 'slow-strat: 3', error: /unknown setting "slowStrat" \(did you mean "slowStart"\?\)/ },
     { text: 'zebra: 3', error: /unknown setting "zebra"$/ },
     { text: 'slow-start: 3\nslowStart: 4', error: /slowStart is given twice/ },
+    { text: 'lr-mod: cos', error: /unknown setting "lrMod" \(did you mean "lrMode"\?\)/ },
+    { text: 'optimizer: adam', error: /optimizer: expected one of .*, received "adam" \(did you mean "adamw"\?\)/ },
+    { text: 'recipe: mocov4', error: /recipe: expected one of cifar, .*, received "mocov4" \(did you mean "mocov/ },
+    { text: 'milestones: 60', error: /milestones: expected epochs above 0, such as 60,80, received 60/ },
     { text: 'epochs: 0', error: /epochs: expected an integer of at least 1, received 0/ },
     { text: 'epochs: many', error: /epochs: expected an integer of at least 1, received "many"/ },
     { text: '- epochs', error: /expected settings by name/ },
@@ -67,6 +71,15 @@ describe('settings', () => {
     wrong({ lossWeights: 4 })
       .with.property('message')
       .match(/lossWeights: expected one of 0, 1, 2, 3, 5, 6, 7, received 4/);
+    wrong({ accumulate: 0 })
+      .with.property('message')
+      .match(/accumulate: expected an integer of at least 1, received 0/);
+    wrong({ clipGrad: -1 })
+      .with.property('message')
+      .match(/clipGrad: expected a number of at least 0, received -1/);
+    wrong({ slimLr: 0 })
+      .with.property('message')
+      .match(/slimLr: expected a number above 0/);
     wrong({ widths: [0.5] })
       .with.property('message')
       .match(/widths must hold 1/);
@@ -82,6 +95,15 @@ describe('settings', () => {
     wrong({ epochs: 2, warmupEpochs: 2 })
       .with.property('message')
       .match(/warmupEpochs \(2\) must be below epochs \(2\)/);
+    wrong({ milestones: [1] })
+      .with.property('message')
+      .match(/milestones are for lrMode step, received lrMode cos/);
+    wrong({ batch: 128, accumulate: 3 })
+      .with.property('message')
+      .match(/accumulate must part the batch of 128 into equal parts of at least 2 pictures, received 3/);
+    wrong({ batch: 4, accumulate: 4 })
+      .with.property('message')
+      .match(/at least 2 pictures/);
     wrong({ arch: 'resnet20', stem: 'imagenet' })
       .with.property('message')
       .match(/cifar stem only/);

@@ -6,6 +6,7 @@ import type { LearningRateMode } from '../optim';
 import {
   ConfigError,
   describeSetting,
+  flag,
   integer,
   number,
   oneOf,
@@ -314,7 +315,6 @@ const methodDefaults: Record<RunConfig['method'], MethodDefaults> = {
   supervised: { recipe: 'normal', heads: ['supervised_switch', 'supervised'], dim: 1, mlpDim: 0, T: 1, distillT: 1 },
 };
 
-
 /**
  * Settles the defaults that depend on the pictures, the method and the recipe.
  * @param side the longest side of the pictures, in pixels
@@ -354,7 +354,6 @@ export function resolveConfig(raw: Settings, side: number, classes?: number): Ru
     teacherTemperature: s.teacherTemperature ?? usualOfMethod.distillT,
     studentTemperature: s.studentTemperature ?? usualOfMethod.distillT,
   };
-  checkMethod(config, classes);
   if (config.warmupEpochs >= config.epochs) {
     throw new ConfigError(`[config] warmupEpochs (${config.warmupEpochs}) must be below epochs (${config.epochs})`);
   }
@@ -374,6 +373,7 @@ export function resolveConfig(raw: Settings, side: number, classes?: number): Ru
       `[config] ${config.arch} has the cifar stem only; use resnet18 or larger for the imagenet stem`,
     );
   }
+  checkMethod(config, classes);
   return config;
 }
 

@@ -10,6 +10,7 @@ export { extractFeatures, fingerprint, type FeatureSet } from './features';
 export { knnAccuracy, type KnnAccuracyOptions } from './knn';
 export { linearAccuracy, type LinearProbeOptions } from './linear-probe';
 export { loadPictures, type Pictures } from './pictures';
+export { readProbe, type ProbeSettings } from './probe-config';
 export { pretrain, RunError, runFiles, type PretrainOptions, type PretrainResult } from './pretrain';
 export { consoleReport, type Report, type RunEvent } from './report';
 export { normalisation, Views, type ViewSettings } from './views';

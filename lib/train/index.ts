@@ -13,6 +13,7 @@ export { knnAccuracy, type KnnAccuracyOptions } from './knn';
 export { linearAccuracy, type LinearProbeOptions } from './linear-probe';
 export { readNetwork, type NetworkOptions, type StoredNetwork } from './network';
 export { loadPictures, type Pictures } from './pictures';
+export { readProbe, type ProbeSettings } from './probe-config';
 export { pretrain, RunError, runFiles, type PretrainOptions, type PretrainResult } from './pretrain';
 export { consoleReport, type Report, type RunEvent } from './report';
 export { normalisation, Views, type ViewSettings } from './views';

@@ -107,7 +107,11 @@ describe('slimclr', () => {
     { args: ['eval', 'knn', ...checkpoint, '--data', 'd', '--k', '0'], says: /Expected an integer of at least 1/ },
     {
       args: ['eval', 'linear', ...checkpoint, '--data', 'd', '--probe', 'both'],
-      says: /Allowed choices are switchable, slimmable/,
+      says: /Expected one of switchable, slimmable/,
+    },
+    {
+      args: ['eval', 'linear', ...checkpoint, '--data', 'd', '--config', 'no.yaml'],
+      says: /cannot read no\.yaml/,
     },
     {
       args: ['embed', ...checkpoint, '--input', 'x', '--output', 'y', '--width', '2'],

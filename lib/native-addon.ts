@@ -59,6 +59,7 @@ export interface NativeAddon {
     residual: Optional,
     training: boolean,
     relu: boolean,
+    residualLast: boolean,
     momentum: number,
     eps: number,
   ): [y: T, mean: T, rstd: T];
@@ -76,6 +77,7 @@ export interface NativeAddon {
     residual: boolean,
     training: boolean,
     relu: boolean,
+    residualLast: boolean,
     momentum: number,
     eps: number,
   ): [dx: T, dresidual: Optional];

@@ -20,7 +20,9 @@ export function addSettings(
 export function optionFor(schema: z.ZodType, standard?: string | null): Option {
   const { option, help, expects, text, default: usual } = describeSetting(schema);
   const told = standard === undefined ? usual : standard;
-  return new Option(option, told == null ? help : `${help} (default: ${told})`).argParser((given) => {
+  const made = new Option(option, told == null ? help : `${help} (default: ${told})`);
+  if (text === 'flag') return made;
+  return made.argParser((given) => {
     const value =
       text === 'string' ? given : text === 'number' ? toNumber(given) : given.split(',').map((t) => toNumber(t));
     if (!schema.safeParse(value).success) throw new InvalidArgumentError(`Expected ${expects}.`);

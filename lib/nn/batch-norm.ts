@@ -1,4 +1,4 @@
-import { batchNorm, type Tensor } from '../tensor';
+import { batchNorm, type BatchNormOptions, type Tensor } from '../tensor';
 import type { Initializer } from './init';
 import { Module, type Cost } from './module';
 
@@ -37,7 +37,11 @@ export class SwitchableBatchNorm extends Module {
   }
 
   /** `[relu](bn(x) [+ residual])` for x of [N, channels[i], H, W] or [N, channels[i]]. */
-  forward(x: Tensor, widthIndex: number, fused: { relu?: boolean; residual?: Tensor } = {}): Tensor {
+  forward(
+    x: Tensor,
+    widthIndex: number,
+    fused: Pick<BatchNormOptions, 'relu' | 'residual' | 'residualLast'> = {},
+  ): Tensor {
     return batchNorm(x, this.norms[widthIndex], { training: this.training, ...fused });
   }
 

@@ -1,4 +1,4 @@
-import { add, type Tensor } from '../tensor';
+import type { Tensor } from '../tensor';
 import { SwitchableBatchNorm } from './batch-norm';
 import { SlimmableConv2d, type Size } from './conv';
 import type { Initializer } from './init';
@@ -67,9 +67,11 @@ export class ResidualBlock extends Module {
     }
     y = this.convs[last].forward(y, widthIndex);
     if (this.kind === 'cifar') {
-      const branch = this.norms[last].forward(y, widthIndex, { relu: true });
       // Where the shortcut is x, the outcome of a ReLU, the sum has no negative part for the outer ReLU to cut.
-      if (!this.shortcut) return add(branch, x);
+      if (!this.shortcut) {
+        return this.norms[last].forward(y, widthIndex, { relu: true, residual: x, residualLast: true });
+      }
+      const branch = this.norms[last].forward(y, widthIndex, { relu: true });
       const shortcut = this.shortcut.conv.forward(x, widthIndex);
       return this.shortcut.norm.forward(shortcut, widthIndex, { relu: true, residual: branch });
     }

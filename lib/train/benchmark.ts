@@ -138,9 +138,11 @@ export async function benchConv(
       ];
       const padding = (shape.kernel - 1) / 2;
       const { stride } = shape;
-      const x = scope(() =>
-        inPrecision(randn([batch, inChannels, shape.size, shape.size], { seed: 0, device }), precision),
-      );
+      // A convolution's output, so that it is stored as activations inside a network are.
+      const x = scope(() => {
+        const image = inPrecision(randn([batch, 3, shape.size, shape.size], { seed: 0, device }), precision);
+        return inChannels === 3 ? image : conv2d(image, randn([inChannels, 3, 1, 1], { seed: 1, device }));
+      });
       const y = scope(() => conv2d(x, weight, { outChannels, inChannels, stride, padding }));
       const dy = y.clone();
       const gflop = (2 * y.size * inChannels * shape.kernel ** 2) / 1e9;

@@ -1,11 +1,12 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import type { LossWeighting } from '../methods';
-import type { Arch } from '../nn';
+import type { Distillation, LossWeighting } from '../methods';
+import type { Arch, HeadKind } from '../nn';
 import type { LearningRateMode } from '../optim';
 import {
   ConfigError,
   describeSetting,
+  flag,
   integer,
   number,
   oneOf,
@@ -29,8 +30,24 @@ const optimizers = ['sgd', 'nesterov', 'lars', 'adamw'] as const;
 const learningRateModes = ['cos', 'poly', 'htd', 'step'] as const satisfies readonly LearningRateMode[];
 const decayed = ['all', 'weights'] as const;
 const stems = ['cifar', 'imagenet'] as const;
-const heads = ['mocov2_slim', 'mocov2_switch'] as const;
-const distillations = ['similarity', 'none'] as const;
+const methods = ['moco-v2', 'moco-v3', 'simclr', 'supervised'] as const;
+const heads = [
+  'mocov2_slim',
+  'mocov2_switch',
+  'mocov3_slim',
+  'simclr_slim',
+  'supervised',
+  'supervised_switch',
+] as const satisfies readonly HeadKind[];
+const distillations = [
+  'similarity',
+  'kd-features',
+  'mse-features',
+  'mse-logits',
+  'atkd',
+  'dkd',
+  'none',
+] as const satisfies readonly Distillation[];
 const lossWeightSchemes = [0, 1, 2, 3, 5, 6, 7] as const satisfies readonly LossWeighting[];
 
 /**
@@ -44,7 +61,10 @@ export const settingsSchema = z.strictObject({
     expects: 'a folder',
     text: 'string',
   }),
-  method: setting(z.enum(['moco-v2']).default('moco-v2'), oneOf(['moco-v2'], '--method <name>', 'pre-training method')),
+  method: setting(
+    z.enum(methods).default('moco-v2'),
+    oneOf(methods, '--method <name>', 'moco-v2, moco-v3, simclr or, with labels, supervised'),
+  ),
   arch: setting(
     z.enum(archs).default('resnet20'),
     oneOf(archs, '--arch <name>', 'network: resnet18/34/50/101/152 or, for small pictures, resnet20/32/44/56/110'),
@@ -66,7 +86,7 @@ export const settingsSchema = z.strictObject({
     default: 'half of the epochs',
   }),
   queue: setting(z.int().min(1).optional(), {
-    ...integer(1, '--queue', 'keys kept as negatives'),
+    ...integer(1, '--queue', 'keys kept as negatives (moco-v2)'),
     default: 'by recipe: 4096, 65536',
   }),
   optimizer: setting(
@@ -137,7 +157,7 @@ export const settingsSchema = z.strictObject({
   }),
   recipe: setting(z.enum(recipes).optional(), {
     ...oneOf(recipes, '--recipe <name>', 'augmentations, and the defaults said to be "by recipe": cifar, any other'),
-    default: 'cifar up to 64 pixels, else mocov2',
+    default: 'cifar up to 64 pixels, else by method: mocov2, mocov3, simclr, normal',
   }),
   image: setting(z.int().min(8).max(1024).optional(), {
     ...integer(8, '--image', 'side of the crops in pixels'),
@@ -152,26 +172,57 @@ export const settingsSchema = z.strictObject({
     ...integer(1, '--base-width', 'channels of the first convolution at width 1'),
     default: '16 for resnet20/32/44/56/110, else 64',
   }),
-  head: setting(
-    z.enum(heads).default('mocov2_slim'),
-    oneOf(heads, '--head <name>', 'projector: mocov2_slim (shared) or mocov2_switch (one per width)'),
+  head: setting(z.enum(heads).optional(), {
+    ...oneOf(heads, '--head <name>', 'projector or classifier: _slim (shared) or _switch (one per width)'),
+    default: 'by method: mocov2_slim, mocov3_slim, simclr_slim, supervised_switch',
+  }),
+  dim: setting(z.int().min(1).optional(), {
+    ...integer(1, '--dim', 'size of the embedding'),
+    default: 'by method: 128, 256, 128, the number of classes',
+  }),
+  mlpDim: setting(z.int().min(0).optional(), {
+    ...integer(0, '--mlp-dim', 'hidden channels of the heads of moco-v3 and simclr; 0: none'),
+    default: 'by method: 0, 4096, 2048, 0',
+  }),
+  temperature: setting(z.number().gt(0).optional(), {
+    ...number('a number above 0', '--temperature', 'temperature of the contrastive loss'),
+    default: 'by method: 0.2, 1, 0.1, 1',
+  }),
+  symmetric: setting(
+    z.boolean().default(false),
+    flag('--symmetric', 'moco-v2: both views are queries and keys, as in moco-v3 always'),
   ),
-  dim: setting(z.int().min(1).default(128), integer(1, '--dim', 'size of the embedding')),
-  temperature: setting(
-    z.number().gt(0).default(0.2),
-    number('a number above 0', '--temperature', 'temperature of InfoNCE'),
+  batchNormSplits: setting(
+    z.int().min(1).default(1),
+    integer(1, '--batch-norm-splits', 'moco-v2: groups of a batch that BatchNorm normalises apart, shuffled for keys'),
+  ),
+  labelSmoothing: setting(
+    z.number().min(0).lt(1).default(0.1),
+    number(
+      'a number from 0 up to below 1',
+      '--label-smoothing',
+      'supervised: share of a label spread over all classes',
+    ),
   ),
   distill: setting(
     z.enum(distillations).default('similarity'),
-    oneOf(distillations, '--distill <kind>', 'online distillation: similarity or none'),
+    oneOf(
+      distillations,
+      '--distill <kind>',
+      'online distillation: similarity, kd-features, mse-features, mse-logits, atkd, dkd or none',
+    ),
   ),
-  teacherTemperature: setting(
-    z.number().gt(0).default(5),
-    number('a number above 0', '--teacher-temperature', "distillation: temperature of the full network's similarities"),
-  ),
-  studentTemperature: setting(
-    z.number().gt(0).default(5),
-    number('a number above 0', '--student-temperature', "distillation: temperature of a sub-network's similarities"),
+  teacherTemperature: setting(z.number().gt(0).optional(), {
+    ...number('a number above 0', '--teacher-temperature', "distillation: temperature of the full network's softmax"),
+    default: 'by method: 5, 1, 5, 1',
+  }),
+  studentTemperature: setting(z.number().gt(0).optional(), {
+    ...number('a number above 0', '--student-temperature', "distillation: temperature of a sub-network's softmax"),
+    default: 'by method: 5, 1, 5, 1',
+  }),
+  fullDistill: setting(
+    z.boolean().default(false),
+    flag('--full-distill', 'distillation: all larger widths teach, instead of the full network only'),
   ),
   aux: setting(
     z.number().min(0).max(1).default(0.5),
@@ -183,7 +234,7 @@ export const settingsSchema = z.strictObject({
   }),
   encoderMomentum: setting(z.number().min(0).lt(1).optional(), {
     ...number('a number from 0 up to below 1', '--encoder-momentum', 'momentum of the key encoder'),
-    default: 'by recipe: 0.99, 0.999',
+    default: 'moco-v2 by recipe: 0.99, 0.999; moco-v3: 0.99, rising to 1',
   }),
   momentum: setting(
     z.number().min(0).lt(1).default(0.9),
@@ -249,15 +300,32 @@ export function readSettings(file: string): Partial<Settings> {
   return settings;
 }
 
+interface MethodDefaults extends Pick<RunConfig, 'recipe' | 'dim' | 'mlpDim'> {
+  heads: readonly [HeadKind, ...HeadKind[]];
+  /** Temperatures of the loss and of distillation. */
+  T: number;
+  distillT: number;
+}
+
+/** What a method is run with where nothing else is said; the heads of each, the usual one first. */
+const methodDefaults: Record<RunConfig['method'], MethodDefaults> = {
+  'moco-v2': { recipe: 'mocov2', heads: ['mocov2_slim', 'mocov2_switch'], dim: 128, mlpDim: 0, T: 0.2, distillT: 5 },
+  'moco-v3': { recipe: 'mocov3', heads: ['mocov3_slim'], dim: 256, mlpDim: 4096, T: 1, distillT: 1 },
+  simclr: { recipe: 'simclr', heads: ['simclr_slim'], dim: 128, mlpDim: 2048, T: 0.1, distillT: 5 },
+  supervised: { recipe: 'normal', heads: ['supervised_switch', 'supervised'], dim: 1, mlpDim: 0, T: 1, distillT: 1 },
+};
+
 /**
- * Settles the defaults that depend on the pictures and on the recipe.
+ * Settles the defaults that depend on the pictures, the method and the recipe.
  * @param side the longest side of the pictures, in pixels
+ * @param classes of the pictures, where they are known already
  * @throws ConfigError where settings are wrong or contradict each other
  */
-export function resolveConfig(raw: Settings, side: number): RunConfig {
+export function resolveConfig(raw: Settings, side: number, classes?: number): RunConfig {
   const s = checkSettings(raw);
   const small = (s.image ?? side) <= 64;
-  const recipe = s.recipe ?? (small ? 'cifar' : 'mocov2');
+  const usualOfMethod = methodDefaults[s.method];
+  const recipe = s.recipe ?? (small ? 'cifar' : usualOfMethod.recipe);
   const cifar = recipe === 'cifar';
   const isCifarArch = (cifarArchs as readonly string[]).includes(s.arch);
   const batch = s.batch ?? (cifar ? 128 : 256);
@@ -278,7 +346,13 @@ export function resolveConfig(raw: Settings, side: number): RunConfig {
     milestones: s.milestones ?? (s.lrMode === 'step' ? [0.6 * s.epochs, 0.8 * s.epochs] : []),
     warmupEpochs: s.warmupEpochs ?? (cifar ? 0 : Math.min(10, s.epochs / 10)),
     weightDecay: s.weightDecay ?? usual.weightDecay,
-    encoderMomentum: s.encoderMomentum ?? (cifar ? 0.99 : 0.999),
+    encoderMomentum: s.encoderMomentum ?? (cifar || s.method === 'moco-v3' ? 0.99 : 0.999),
+    head: s.head ?? usualOfMethod.heads[0],
+    dim: s.dim ?? (s.method === 'supervised' && classes ? classes : usualOfMethod.dim),
+    mlpDim: s.mlpDim ?? usualOfMethod.mlpDim,
+    temperature: s.temperature ?? usualOfMethod.T,
+    teacherTemperature: s.teacherTemperature ?? usualOfMethod.distillT,
+    studentTemperature: s.studentTemperature ?? usualOfMethod.distillT,
   };
   if (config.warmupEpochs >= config.epochs) {
     throw new ConfigError(`[config] warmupEpochs (${config.warmupEpochs}) must be below epochs (${config.epochs})`);
@@ -299,7 +373,39 @@ export function resolveConfig(raw: Settings, side: number): RunConfig {
       `[config] ${config.arch} has the cifar stem only; use resnet18 or larger for the imagenet stem`,
     );
   }
+  checkMethod(config, classes);
   return config;
+}
+
+/** @throws ConfigError where a setting does not go with the method */
+function checkMethod(config: RunConfig, classes?: number): void {
+  const { method, head, dim, mlpDim, distill, batch, accumulate, batchNormSplits } = config;
+  const refuse = (problem: string) => {
+    throw new ConfigError(`[config] ${problem}`);
+  };
+  const { heads: allowed, mlpDim: usualMlpDim } = methodDefaults[method];
+  if (!allowed.includes(head)) {
+    refuse(`head of method ${method}: expected ${allowed.join(' or ')}, received ${head}`);
+  }
+  if (mlpDim > 0 !== usualMlpDim > 0) {
+    refuse(`mlpDim of method ${method}: expected ${usualMlpDim > 0 ? 'at least 1' : '0'}, received ${mlpDim}`);
+  }
+  if (method !== 'moco-v2' && (config.symmetric || batchNormSplits > 1)) {
+    refuse(`symmetric and batchNormSplits are for method moco-v2, received ${method}; leave them out`);
+  }
+  if (batch / accumulate < 2 * batchNormSplits) {
+    refuse(
+      `batchNormSplits must leave at least 2 pictures in each group, received ${batchNormSplits} for ` +
+        `${batch / accumulate} pictures; lower it or raise the batch`,
+    );
+  }
+  if (method !== 'supervised') return;
+  if (distill === 'kd-features' || distill === 'mse-features') {
+    refuse(`distill ${distill} compares embeddings, which method supervised lacks; use similarity`);
+  }
+  if (classes === undefined) return;
+  if (classes < 2) refuse('method supervised needs pictures in class folders, train/CLASS/*, of two classes or more');
+  if (dim !== classes) refuse(`dim of method supervised is the number of classes, ${classes}, received ${dim}`);
 }
 
 /** Method.md, "Optimisation"; AdamW's as in PyTorch. */

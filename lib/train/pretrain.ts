@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { imageCount, scanImageFolder, splitBatch, stepsPerEpoch, trainingBatches, type Batch } from '../data';
 import { acquireRunLock, atomicWrite, JsonlWriter, readJsonl } from '../io';
-import { MoCoV2, type StepLoss } from '../methods';
+import type { Method, StepLoss } from '../methods';
 import { loadTensors, readState } from '../nn';
 import type { Optimizer } from '../optim';
 import { scope, type Device } from '../tensor';
@@ -17,8 +17,8 @@ import {
 } from './checkpoint';
 import { ConfigError, differences, readSettings, resolveConfig, type RunConfig, type Settings } from './config';
 import { prepareDevice } from './device';
-import { networkOptions } from './encoder';
 import { evaluateKnn } from './evaluate';
+import { makeMethod } from './method';
 import { learningRateAt, makeOptimizer } from './optimizer';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
 import type { Report } from './report';
@@ -85,7 +85,7 @@ export async function pretrain(settings: Partial<Settings>, options: PretrainOpt
     if (!resume && existsSync(checkpointFile)) {
       throw new ConfigError(`[pretrain] ${out} already holds a run; go on with --resume, or choose another folder`);
     }
-    const config = resolveConfig(merged, await longestSide(folder.train));
+    const config = resolveConfig(merged, await longestSide(folder.train), folder.classes.length);
     const checkpoint = resume ? await readCheckpoint(checkpointFile) : null;
     const changed = checkpoint ? differences(config, checkpoint.config) : [];
     if (changed.length > 0) {
@@ -139,7 +139,7 @@ const mean = (values: readonly number[]) => values.reduce((a, b) => a + b) / val
 /** One run in memory: the method, its optimizer and where it stands. */
 class Run {
   private step = 0;
-  private readonly method: MoCoV2;
+  private readonly method: Method;
   private readonly optimizer: Optimizer;
   private readonly views: Views;
   private readonly stepsPerEpoch: number;
@@ -169,20 +169,7 @@ class Run {
     }
     this.digest = digestOf(pictures.train, config.data);
     this.checkpointFile = join(options.out, runFiles.checkpoint);
-    this.method = new MoCoV2({
-      ...networkOptions(config),
-      device,
-      head: config.head,
-      dim: config.dim,
-      queueSize: config.queue,
-      temperature: config.temperature,
-      encoderMomentum: config.encoderMomentum,
-      distill: config.distill,
-      teacherTemperature: config.teacherTemperature,
-      studentTemperature: config.studentTemperature,
-      aux: config.aux,
-      lossWeighting: config.lossWeights,
-    });
+    this.method = makeMethod(config, device);
     this.optimizer = makeOptimizer(this.method.parameters(), config);
     this.views = new Views(pictures.train, config, device);
   }
@@ -285,7 +272,7 @@ class Run {
 
   /** Enqueues a whole step; nothing waits. Returns the losses of the batch's parts. */
   private enqueue(batch: Batch, lr: number): StepLoss[] {
-    const { method, optimizer, slim } = this;
+    const { method, optimizer, views, slim } = this;
     const { accumulate, clipGrad } = this.config;
     optimizer.setLearningRate(lr);
     return scope(() => {
@@ -293,8 +280,14 @@ class Run {
       const parts = splitBatch(batch, accumulate);
       const losses = parts.map((part, i) =>
         scope(() => {
-          const { query, key } = this.views.training(part, this.step * this.config.batch + i * part.indices.length);
-          return method.step(query, key, { slim, first: i === 0, last: i === parts.length - 1 });
+          const drawn = this.step * this.config.batch + i * part.indices.length;
+          const options = { slim, first: i === 0, last: i === parts.length - 1, progress: this.step / this.steps };
+          if (this.config.method === 'supervised') {
+            const { query, labels } = views.labelled(part, drawn);
+            return method.step(query, labels, options);
+          }
+          const { query, key } = views.training(part, drawn);
+          return method.step(query, key, options);
         }),
       );
       // Losses are means over a part's pictures.
@@ -347,7 +340,7 @@ class Run {
     const epoch = this.step / this.stepsPerEpoch;
     if (evalEvery === 0 || !this.pictures.test || (epoch % evalEvery !== 0 && this.step !== this.steps)) return;
     const { signal } = this.options;
-    const knn = await evaluateKnn(this.method.encoderQ, this.pictures, this.config, this.device, { signal }).catch(
+    const knn = await evaluateKnn(this.method.encoder, this.pictures, this.config, this.device, { signal }).catch(
       (error: unknown) => {
         this.evaluationLeftOut = signal?.aborted ?? false;
         if (this.evaluationLeftOut) return null;
@@ -372,12 +365,16 @@ class Run {
     this.savedStep = this.step;
   }
 
-  /** What a step of all widths costs, in steps of the full network alone: key forward 1, query forward and backward 3. */
+  /**
+   * What a step of all widths costs, in steps of the full network alone: forward and backward of each 3, and the forward
+   * pass of a key encoder 1.
+   */
   private slimCost(): number {
-    const { image } = this.config;
-    const { encoderQ, widths } = this.method;
-    const macs = widths.map((_, i) => encoderQ.cost(i, [image, image]).backbone.macs);
-    return (1 + (3 * macs.reduce((a, b) => a + b)) / macs[0]) / 4;
+    const { image, method } = this.config;
+    const { encoder, widths } = this.method;
+    const macs = widths.map((_, i) => encoder.cost(i, [image, image]).backbone.macs);
+    const key = method === 'moco-v2' || method === 'moco-v3' ? 1 : 0;
+    return (key + (3 * macs.reduce((a, b) => a + b)) / macs[0]) / (key + 3);
   }
 
   private result(): PretrainResult {

@@ -18,8 +18,8 @@ export interface SettingInfo {
   expects: string;
   /** The values one by one, where they can be counted. */
   choices?: readonly string[];
-  /** How its text is read on the command line. */
-  text: 'string' | 'number' | 'numbers';
+  /** How its text is read on the command line; a flag has none and means true. */
+  text: 'string' | 'number' | 'numbers' | 'flag';
   /** The default in words; in the table below only where it depends on other settings. */
   default?: string;
   /** True where a resumed run may differ in it: it does not change what is computed. */
@@ -40,6 +40,10 @@ export function number(expects: string, option: string, help: string): SettingIn
 
 export function oneOf(values: readonly unknown[], option: string, help: string): SettingInfo {
   return { option, help, expects: `one of ${values.join(', ')}`, choices: values.map(String), text: 'string' };
+}
+
+export function flag(option: string, help: string): SettingInfo {
+  return { option, help, expects: 'true or false', text: 'flag' };
 }
 
 /** Option, help and default (in words) of a setting. */

@@ -60,15 +60,20 @@ export class Views {
    * @param drawn pictures that the run drew before: what is random depends on it and the seed alone
    */
   training(batch: Batch, drawn: number): { query: Tensor; key: Tensor } {
-    const { recipe, seed } = this.settings;
     const pictures = this.place(batch);
     this.drawn.copyFrom([drawn]);
-    const names = augmentations(recipe);
-    const view = (which: 'query' | 'key') => {
-      const options = { seed, stream: viewStreams[which], offset: this.drawn };
-      return this.render(pictures, augmentParams(names[which], pictures.sizes, options));
-    };
-    return { query: view('query'), key: view('key') };
+    return { query: this.view(pictures, 'query'), key: this.view(pictures, 'key') };
+  }
+
+  /**
+   * One random view of each picture, [N, 3, image, image], and the classes [N].
+   * @param batch of pictures that have classes
+   * @param drawn as of {@link training}
+   */
+  labelled(batch: Batch, drawn: number): { query: Tensor; labels: Tensor } {
+    this.drawn.copyFrom([drawn]);
+    const labels = tensor(batch.labels!, [batch.indices.length], { device: this.device });
+    return { query: this.view(this.place(batch), 'query'), labels };
   }
 
   /**
@@ -95,6 +100,12 @@ export class Views {
       offsets: tensor(offsets, [offsets.length], { device }),
       sizes: tensor(batch.sizes, [offsets.length, 2], { device }),
     };
+  }
+
+  private view(pictures: ReturnType<Views['place']>, which: 'query' | 'key'): Tensor {
+    const { recipe, seed } = this.settings;
+    const options = { seed, stream: viewStreams[which], offset: this.drawn };
+    return this.render(pictures, augmentParams(augmentations(recipe)[which], pictures.sizes, options));
   }
 
   private render({ pixels, offsets, sizes }: ReturnType<Views['place']>, params: Tensor): Tensor {

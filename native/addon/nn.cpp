@@ -7,7 +7,8 @@ namespace slimclr {
 namespace {
 
 BatchNorm batch_norm_options(const Args& a, size_t i) {
-  return {a.boolean(i, "training"), a.boolean(i + 1, "relu"), a.number(i + 2, "momentum"), a.number(i + 3, "eps")};
+  return {a.boolean(i, "training"), a.boolean(i + 1, "relu"), a.boolean(i + 2, "residualLast"),
+          a.number(i + 3, "momentum"), a.number(i + 4, "eps")};
 }
 
 Napi::Value batch_norm(const Args& a) {

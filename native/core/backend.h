@@ -18,6 +18,7 @@ struct Conv2d {
 
 struct BatchNorm {
   bool training, relu;
+  bool residual_last;  // relu(bn(x)) + residual instead of relu(bn(x) + residual)
   double momentum, eps;
 };
 
@@ -86,7 +87,8 @@ class Backend {
   virtual void batch_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
                                   const Tensor& running_var, const Tensor& residual, const Tensor& y,
                                   const Tensor& mean, const Tensor& rstd, const BatchNorm& p) = 0;
-  // y is read where there was a residual (dresidual has a buffer); else the ReLU's mask comes from x, weight and bias.
+  // y is read where a residual was added before the ReLU (dresidual has a buffer); else the ReLU's mask comes from x,
+  // weight and bias.
   // dy2: a second gradient of y to be added to dy, or without buffer. dweight, dbias: may be without buffer.
   virtual void batch_norm_backward(const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& dy2,
                                    const Tensor& weight, const Tensor& bias, const Tensor& mean, const Tensor& rstd,

@@ -25,7 +25,7 @@ struct BatchNormResult {
 };
 BatchNormResult batch_norm(const Tensor& x, const Optional& weight, const Optional& bias, const Tensor& running_mean,
                            const Tensor& running_var, const Optional& residual, const BatchNorm& p);
-// Returns dx and, where the forward pass had a residual, its gradient. y is needed in that case with ReLU.
+// Returns dx and, where the forward pass had a residual, its gradient. y is needed where a ReLU came after it.
 std::pair<Tensor, Optional> batch_norm_backward(const Tensor& x, const Optional& y, const Tensor& dy,
                                                 const Optional& dy2, const Optional& weight, const Optional& bias,
                                                 const Tensor& mean, const Tensor& rstd, const Optional& dweight,

@@ -128,6 +128,7 @@ void check_batch_norm(const char* op, const Tensor& x, const Optional& weight, c
   check_range(x.size() > 0, op, "expected a batch that is not empty, received ", describe(x));
   check_range(p.eps > 0 && p.eps <= 1, op, "expected eps in (0, 1], received ", p.eps);
   check_range(p.momentum >= 0 && p.momentum <= 1, op, "expected momentum in [0, 1], received ", p.momentum);
+  check_type(p.relu || !p.residual_last, op, "expected relu where residualLast is set");
   check_type(weight.has_value() == bias.has_value(), op, "expected weight and bias, or neither");
   if (weight) check_channel_vector(op, "weight", *weight, x);
   if (bias) check_channel_vector(op, "bias", *bias, x);
@@ -171,7 +172,7 @@ std::pair<Tensor, Optional> batch_norm_backward(const Tensor& x, const Optional&
     check_device(op, t, x);
     return in_block(op, t, x.block);
   };
-  check_type(y || !(residual && p.relu), op, "expected y for the mask of a ReLU after a residual");
+  check_type(y || !(residual && p.relu && !p.residual_last), op, "expected y for the mask of a ReLU after a residual");
   Tensor dy_ = like_x("dy", dy);
   Optional y_, dy2_, dresidual;
   if (y) y_ = like_x("y", *y);

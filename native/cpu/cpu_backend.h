@@ -110,8 +110,8 @@ class CpuBackend : public Backend {
            const Tensor& scores) override;
 
  private:
-  enum class Engine { direct, onednn };
-  Engine engine_for(const ConvolutionKey& key) const;
+  enum class Engine { direct, winograd, onednn };
+  Engine engine_for(const ConvolutionKey& key, const ConvArgs& args) const;
   void convolve(const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p, ConvolutionPass pass);
   // Memory for one op. Freed as soon as the op is enqueued: later users come later on the stream.
   Buffer scratch(int64_t bytes) { return Buffer(device_.memory_share(), static_cast<size_t>(bytes > 0 ? bytes : 1)); }

@@ -18,6 +18,7 @@ void CpuBackend::batch_norm_forward(const Tensor& x, const Tensor& weight, const
   a.rstd = floats(rstd);
   a.training = p.training;
   a.relu = p.relu;
+  a.residual_last = p.residual_last;
   a.momentum = static_cast<float>(p.momentum);
   a.eps = static_cast<float>(p.eps);
   run([kernel = k_.batch_norm.forward, a] { kernel(a); });
@@ -42,6 +43,7 @@ void CpuBackend::batch_norm_backward(const Tensor& x, const Tensor& y, const Ten
   a.dbias = floats(dbias);
   a.training = p.training;
   a.relu = p.relu;
+  a.residual_last = p.residual_last;
   a.residual = dresidual.buffer != nullptr;
   run([kernel = k_.batch_norm.backward, a] { kernel(a); });
 }

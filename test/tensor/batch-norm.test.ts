@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { batchNorm, cast, conv2d, full, scope, sum, tensor, zeros, backward, type Tensor } from '../../lib/tensor';
+import { add, batchNorm, cast, conv2d, full, scope, sum, tensor, zeros, backward, type Tensor } from '../../lib/tensor';
 import { checkGradient, input, numbers, project, random } from './gradient-check';
 
 const parameters = (c: number) => ({
@@ -70,6 +70,45 @@ describe('batchNorm', () => {
     );
   });
 
+  it('adds a residual after the ReLU', () => {
+    scope(() => {
+      const [x, r] = [random([3, 16, 5, 5], 43), random([3, 16, 5, 5], 44)];
+      const options = { training: true, relu: true };
+      const sum = batchNorm(x, parameters(16), { ...options, residual: r, residualLast: true });
+      expect(sum.dataSync()).to.deep.equal(add(batchNorm(x, parameters(16), options), r).dataSync());
+    });
+  });
+
+  for (const shape of [
+    [4, 16, 4, 4],
+    [3, 5, 3, 3],
+  ]) {
+    it(`has its gradient with a residual after the ReLU on [${shape}], alone and with a second consumer`, () => {
+      // β far from zero, so that no difference crosses the ReLU's kink, half of the channels cut.
+      const bias = full([shape[1]], 0);
+      bias.copyFrom(Array.from({ length: shape[1] }, (_, c) => (c % 2 ? 8 : -8)));
+      const joined = (x: Tensor, r: Tensor) =>
+        batchNorm(
+          x,
+          { ...parameters(shape[1]), bias },
+          { training: true, relu: true, residual: r, residualLast: true },
+        );
+      const inputs = [input(shape, 45), input(shape, 46)];
+      const close = { tolerance: 1e-2, step: 5e-3 };
+      checkGradient((x, r) => project(joined(x, r)), inputs, close);
+      checkGradient(
+        (x, r) => {
+          const y = joined(x, r);
+          const z = batchNorm(y, parameters(shape[1]), { training: false, residual: y });
+          return project(z);
+        },
+        inputs,
+        close,
+      );
+      bias.dispose();
+    });
+  }
+
   it('adds the gradients of two consumers', () => {
     const weigh = (y: Tensor) => sum(conv2d(y, random([1, ...y.shape.slice(1)], 52)));
     const gradient = (twice: boolean): Float32Array =>
@@ -128,6 +167,10 @@ describe('batchNorm', () => {
       expect(() => batchNorm(x, parameters(4), { ...training, residual: random([2, 4, 3, 2], 1) })).throw(
         RangeError,
         /residual/,
+      );
+      expect(() => batchNorm(x, parameters(4), { ...training, residual: x, residualLast: true })).throw(
+        TypeError,
+        /expected relu where residualLast is set/,
       );
       expect(() => batchNorm(zeros([0, 4]), parameters(4), training)).throw(RangeError, /not empty/);
     });

@@ -162,6 +162,11 @@ function batchNorm(): { x: number[]; dtype: DType; vector: () => NativeTensor } 
   const x = chance(0.5) ? [int(1, 4), c] : [int(1, 3), c, int(1, 6), int(1, 6)];
   return { x, dtype: floating(), vector: () => f32([c]) };
 }
+/** Training, ReLU, residual after it; momentum, eps. */
+function batchNormFlags(): Args {
+  const relu = chance(0.5);
+  return [chance(0.5), relu, relu && chance(0.5), 0.1, 1e-5];
+}
 
 /** Arguments that are mostly right, so that the kernels run. */
 const plausible: Record<string, () => Args> = {
@@ -204,14 +209,14 @@ const plausible: Record<string, () => Args> = {
     const { x, dtype, vector } = batchNorm();
     const affine = chance(0.5) ? [vector(), vector()] : [null, null];
     const residual = maybe(() => activation(x, dtype));
-    return [activation(x, dtype), ...affine, vector(), vector(), residual, chance(0.5), chance(0.5), 0.1, 1e-5];
+    return [activation(x, dtype), ...affine, vector(), vector(), residual, ...batchNormFlags()];
   },
   batchNormBackward: () => {
     const { x, dtype, vector } = batchNorm();
     const like = (): NativeTensor => activation(x, dtype);
     const affine = chance(0.5) ? [vector(), vector()] : [null, null];
     const [y, dy, dy2] = [like(), like(), maybe(like)];
-    const flags = [chance(0.5), chance(0.5), chance(0.5), 0.1, 1e-5];
+    const flags = [chance(0.5), ...batchNormFlags()];
     return [like(), y, dy, dy2, ...affine, vector(), vector(), maybe(vector), maybe(vector), ...flags];
   },
   maxPool2d: () => {

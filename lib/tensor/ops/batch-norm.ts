@@ -22,6 +22,8 @@ export interface BatchNormOptions {
   relu?: boolean;
   /** Added before the ReLU; of x's shape and dtype. */
   residual?: Tensor | null;
+  /** Adds the residual after the ReLU instead, `relu(bn(x)) + residual`; default false. */
+  residualLast?: boolean;
 }
 
 /**
@@ -30,7 +32,7 @@ export interface BatchNormOptions {
  * @param x [N, C] or [N, C, H, W], float32 or bfloat16
  */
 export function batchNorm(x: Tensor, bn: BatchNormParameters, options: BatchNormOptions): Tensor {
-  const { training, momentum = 0.1, eps = 1e-5, relu = false, residual = null } = options;
+  const { training, momentum = 0.1, eps = 1e-5, relu = false, residual = null, residualLast = false } = options;
   const { weight, bias } = bn;
   const [handle, mean, rstd] = native.batchNorm(
     x.handle,
@@ -41,12 +43,13 @@ export function batchNorm(x: Tensor, bn: BatchNormParameters, options: BatchNorm
     residual?.handle ?? null,
     training,
     relu,
+    residualLast,
     momentum,
     eps,
   );
   const y = new Tensor(handle);
   if (needsGrad(x, weight, bias, residual)) {
-    const needsY = relu && residual !== null;
+    const needsY = relu && residual !== null && !residualLast;
     const saved = needsY ? [x.handle, mean, rstd, handle] : [x.handle, mean, rstd];
     record(
       y,
@@ -67,6 +70,7 @@ export function batchNorm(x: Tensor, bn: BatchNormParameters, options: BatchNorm
           residual !== null,
           training,
           relu,
+          residualLast,
           momentum,
           eps,
         ),

@@ -277,7 +277,9 @@ void forward_coefficients(const Plan& p, const Args& a, const Lanes& l, int64_t 
 
 // ---- forward
 
-template <bool Residual, bool Relu, class T>
+enum class Residual { none, before_relu, after_relu };
+
+template <Residual R, bool Relu, class T>
 void normalize_run(const Plan& p, const BatchNormArgs& a, const Lanes& l, int64_t g, int64_t r) {
   const T* x = (const T*)a.x.data;
   const T* residual = (const T*)a.residual.data;
@@ -301,8 +303,9 @@ void normalize_run(const Plan& p, const BatchNormArgs& a, const Lanes& l, int64_
             for (int64_t row = 0; row < rows; ++row, at += row_step) {
               for (int u = 0; u < U; ++u) {
                 vf v = (get<P>(x + at + u * V, lanes) - m[u]) * s[u] + b[u];
-                if constexpr (Residual) v += get<P>(residual + at + u * V, lanes);
+                if constexpr (R == Residual::before_relu) v += get<P>(residual + at + u * V, lanes);
                 if constexpr (Relu) v = v < 0.0f ? vf{} : v;
+                if constexpr (R == Residual::after_relu) v += get<P>(residual + at + u * V, lanes);
                 put<P>(y + at + u * V, v, lanes);
               }
             }
@@ -376,7 +379,7 @@ void finish_statistics(const Plan& p, const BatchNormArgs& a, const Scratch& s, 
   }
 }
 
-template <bool Residual, bool Relu, class T>
+template <Residual R, bool Relu, class T>
 void forward_as(const BatchNormArgs& a) {
   const Plan p = make_plan(a.x);
   if (a.training) {
@@ -386,7 +389,7 @@ void forward_as(const BatchNormArgs& a) {
           statistics_run(p, (const T*)a.x.data, s, l, g, r);
         },
         [&](const Scratch& s, int64_t g) { finish_statistics(p, a, s, g); },
-        [&](const Scratch&, const Lanes& l, int64_t g, int64_t r) { normalize_run<Residual, Relu, T>(p, a, l, g, r); });
+        [&](const Scratch&, const Lanes& l, int64_t g, int64_t r) { normalize_run<R, Relu, T>(p, a, l, g, r); });
     return;
   }
   for (int64_t c = 0; c < p.c; ++c) {
@@ -400,15 +403,18 @@ void forward_as(const BatchNormArgs& a) {
     const Lanes lanes(p, s, omp_get_thread_num());
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < p.runs * p.groups; ++i) {
-      normalize_run<Residual, Relu, T>(p, a, lanes, i % p.groups, i / p.groups);
+      normalize_run<R, Relu, T>(p, a, lanes, i % p.groups, i / p.groups);
     }
   }
 }
 
 template <class T>
 void forward_elem(const BatchNormArgs& a) {
-  if (a.residual.data) return a.relu ? forward_as<true, true, T>(a) : forward_as<true, false, T>(a);
-  return a.relu ? forward_as<false, true, T>(a) : forward_as<false, false, T>(a);
+  if (!a.residual.data)
+    return a.relu ? forward_as<Residual::none, true, T>(a) : forward_as<Residual::none, false, T>(a);
+  if (!a.relu) return forward_as<Residual::before_relu, false, T>(a);
+  if (a.residual_last) return forward_as<Residual::after_relu, true, T>(a);
+  return forward_as<Residual::before_relu, true, T>(a);
 }
 
 void forward(const BatchNormArgs& a) {
@@ -422,21 +428,29 @@ enum class Mask { none, from_y, from_x };
 template <class T>
 struct Gradients {
   const T *x, *y, *dy, *dy2;
-  T *dz, *dx;
+  T *dresidual, *dx;
 };
 
-// dz, the gradient after the ReLU's mask, at `at`; d = x - mean. from_x repeats the forward pass's arithmetic.
-template <Mask M, bool Two, bool P, class T>
-SLIMCLR_INLINE vf masked(const Gradients<T>& t, int64_t at, int64_t lanes, vf d, vf scale, vf shift) {
+template <bool Two, bool P, class T>
+SLIMCLR_INLINE vf incoming(const Gradients<T>& t, int64_t at, int64_t lanes) {
   vf g = get<P>(t.dy + at, lanes);
   if constexpr (Two) g += get<P>(t.dy2 + at, lanes);
+  return g;
+}
+
+// dz, the gradient g after the ReLU's mask, at `at`; d = x - mean. from_x repeats the forward pass's arithmetic.
+template <Mask M, bool P, class T>
+SLIMCLR_INLINE vf masked(const Gradients<T>& t, int64_t at, int64_t lanes, vf g, vf d, vf scale, vf shift) {
   if constexpr (M == Mask::from_y) g = get<P>(t.y + at, lanes) <= 0.0f ? vf{} : g;
   if constexpr (M == Mask::from_x) g = d * scale + shift <= 0.0f ? vf{} : g;
   return g;
 }
 
-// Sums of dz and of dz * (x - mean); writes dz where it is wanted.
-template <Mask M, bool Two, bool Write, class T>
+// The gradient of the residual, where it is wanted: dz, or where the residual was added last what comes in.
+enum class Write { nothing, masked, incoming };
+
+// Sums of dz and of dz * (x - mean); writes the gradient of the residual.
+template <Mask M, bool Two, Write W, class T>
 void reduce_run(const Plan& p, const BatchNormBackwardArgs& a, const Gradients<T>& t, const Scratch& s, const Lanes& l,
                 int64_t g, int64_t r) {
   forward_coefficients(p, a, l, g);
@@ -462,12 +476,14 @@ void reduce_run(const Plan& p, const BatchNormBackwardArgs& a, const Gradients<T
             for (int64_t row = 0; row < rows; ++row, at += row_step) {
               for (int u = 0; u < U; ++u) {
                 const vf d = get<P>(t.x + at + u * V, lanes) - m[u];
-                vf dz = masked<M, Two, P>(t, at + u * V, lanes, d, sc[u], sh[u]);
-                if constexpr (Write) {
-                  put<P>(t.dz + at + u * V, dz, lanes);
+                vf dz = incoming<Two, P>(t, at + u * V, lanes);
+                if constexpr (W != Write::incoming) dz = masked<M, P>(t, at + u * V, lanes, dz, d, sc[u], sh[u]);
+                if constexpr (W != Write::nothing) {
+                  put<P>(t.dresidual + at + u * V, dz, lanes);
                   if constexpr (sizeof(T) == 2)
-                    dz = get<P>(t.dz + at + u * V, lanes);  // sum what the second pass reads
+                    dz = get<P>(t.dresidual + at + u * V, lanes);  // sum what the second pass reads
                 }
+                if constexpr (W == Write::incoming) dz = masked<M, P>(t, at + u * V, lanes, dz, d, sc[u], sh[u]);
                 sum1[u] += dz;
                 sum2[u] += dz * d;
               }
@@ -515,59 +531,63 @@ void gradient_run(const Plan& p, const BatchNormBackwardArgs& a, const Gradients
   const int64_t first = r * p.images_per_run;
   walk(
       p, g, first, first + p.images_of(r),
-      [&](auto strip, int64_t at, int64_t rows, int64_t row_step, int64_t c, int64_t lanes)
-          __attribute__((always_inline)) {
-            using S = decltype(strip);
-            constexpr int U = S::vectors;
-            constexpr bool P = S::partial;
-            vf m[U], sc[U], sh[U], o[U], sl[U];
-            for (int u = 0; u < U; ++u) {
-              m[u] = load(mean + c + u * S::step);
-              sc[u] = load(scale + c + u * S::step);
-              sh[u] = load(shift + c + u * S::step);
-              o[u] = load(offset + c + u * S::step);
-              sl[u] = load(slope + c + u * S::step);
-            }
-            for (int64_t row = 0; row < rows; ++row, at += row_step) {
-              for (int u = 0; u < U; ++u) {
-                const vf d = get<P>(t.x + at + u * V, lanes) - m[u];
-                const vf dz = masked<M, Two, P>(t, at + u * V, lanes, d, sc[u], sh[u]);
-                put<P>(t.dx + at + u * V, dz * sc[u] + (d * sl[u] + o[u]), lanes);
-              }
-            }
-          });
+      [&](auto strip, int64_t at, int64_t rows, int64_t row_step, int64_t c,
+          int64_t lanes) __attribute__((always_inline)) {
+        using S = decltype(strip);
+        constexpr int U = S::vectors;
+        constexpr bool P = S::partial;
+        vf m[U], sc[U], sh[U], o[U], sl[U];
+        for (int u = 0; u < U; ++u) {
+          m[u] = load(mean + c + u * S::step);
+          sc[u] = load(scale + c + u * S::step);
+          sh[u] = load(shift + c + u * S::step);
+          o[u] = load(offset + c + u * S::step);
+          sl[u] = load(slope + c + u * S::step);
+        }
+        for (int64_t row = 0; row < rows; ++row, at += row_step) {
+          for (int u = 0; u < U; ++u) {
+            const vf d = get<P>(t.x + at + u * V, lanes) - m[u];
+            const vf dz = masked<M, P>(t, at + u * V, lanes, incoming<Two, P>(t, at + u * V, lanes), d, sc[u], sh[u]);
+            put<P>(t.dx + at + u * V, dz * sc[u] + (d * sl[u] + o[u]), lanes);
+          }
+        }
+      });
 }
 
-template <Mask M, bool Two, bool Write, class T>
+template <Mask M, bool Two, Write W, class T>
 void backward_as(const BatchNormBackwardArgs& a) {
   const Plan p = make_plan(a.x);
   const Gradients<T> t = {(const T*)a.x.data,   (const T*)a.y.data,   (const T*)a.dy.data,
                           (const T*)a.dy2.data, (T*)a.dresidual.data, (T*)a.dx.data};
   two_passes(
-      p,
-      [&](const Scratch& s, const Lanes& l, int64_t g, int64_t r) { reduce_run<M, Two, Write>(p, a, t, s, l, g, r); },
+      p, [&](const Scratch& s, const Lanes& l, int64_t g, int64_t r) { reduce_run<M, Two, W>(p, a, t, s, l, g, r); },
       [&](const Scratch& s, int64_t g) { finish_backward(p, a, s, g); },
       [&](const Scratch& s, const Lanes& l, int64_t g, int64_t r) {
-        if constexpr (Write) {  // dz is there already: two inputs instead of three or four
+        if constexpr (W != Write::nothing) {  // the sum is there already, masked or not: fewer inputs
           Gradients<T> written = t;
-          written.dy = t.dz;
-          gradient_run<Mask::none, false>(p, a, written, s, l, g, r);
+          written.dy = t.dresidual;
+          gradient_run<W == Write::masked ? Mask::none : M, false>(p, a, written, s, l, g, r);
         } else {
           gradient_run<M, Two>(p, a, t, s, l, g, r);
         }
       });
 }
 
+template <Mask M, Write W, class T>
+void backward_write(const BatchNormBackwardArgs& a) {
+  return a.dy2.data ? backward_as<M, true, W, T>(a) : backward_as<M, false, W, T>(a);
+}
+
 template <Mask M, class T>
 void backward_mask(const BatchNormBackwardArgs& a) {
-  if (a.dy2.data) return a.dresidual.data ? backward_as<M, true, true, T>(a) : backward_as<M, true, false, T>(a);
-  return a.dresidual.data ? backward_as<M, false, true, T>(a) : backward_as<M, false, false, T>(a);
+  return a.dresidual.data ? backward_write<M, Write::masked, T>(a) : backward_write<M, Write::nothing, T>(a);
 }
 
 template <class T>
 void backward_elem(const BatchNormBackwardArgs& a) {
   if (!a.relu) return backward_mask<Mask::none, T>(a);
-  return a.residual ? backward_mask<Mask::from_y, T>(a) : backward_mask<Mask::from_x, T>(a);
+  if (a.residual_last && a.dresidual.data) return backward_write<Mask::from_x, Write::incoming, T>(a);
+  return a.residual && !a.residual_last ? backward_mask<Mask::from_y, T>(a) : backward_mask<Mask::from_x, T>(a);
 }
 
 void backward(const BatchNormBackwardArgs& a) {

@@ -534,7 +534,7 @@ struct Job {
   int64_t thread_floats() const { return planes.floats + source_floats + out_floats + merged_floats; }
 };
 
-Job make_job(const DirectConvArgs& a, ConvPass pass) {
+Job make_job(const ConvArgs& a, ConvPass pass) {
   Job j;
   const bool forward = pass == ConvPass::forward;
   j.src = forward ? &a.x : &a.y, j.dst = forward ? &a.y : &a.x;
@@ -576,7 +576,7 @@ struct Bump {
   }
 };
 
-int64_t job_bytes(const DirectConvArgs& a, ConvPass pass) {
+int64_t job_bytes(const ConvArgs& a, ConvPass pass) {
   const Job j = make_job(a, pass);
   const int64_t n = j.phases * j.phases;
   return round_up(n * (int64_t)sizeof(Phase), 64) + round_up(j.planes.vectors * 4, 64) + j.k_max * (1 + j.dst->c) * 4 +
@@ -584,7 +584,7 @@ int64_t job_bytes(const DirectConvArgs& a, ConvPass pass) {
 }
 
 // The taps and weights of phase (py, px); the memory for them is taken from bump.
-Phase make_phase(const DirectConvArgs& a, const Job& j, bool forward, int64_t py, int64_t px, Bump& bump) {
+Phase make_phase(const ConvArgs& a, const Job& j, bool forward, int64_t py, int64_t px, Bump& bump) {
   const TapPlanes& t = j.planes;
   const int64_t taps = a.kh * a.kw, dst_c = j.dst->c, tiles = tile_count(dst_c), s = a.stride;
   auto used = [&](int64_t tap) {
@@ -651,7 +651,7 @@ void merge_phases(const Job& j, const Phase* phase, const float* src, float* dst
   }
 }
 
-void convolve(const DirectConvArgs& a, ConvPass pass) {
+void convolve(const ConvArgs& a, ConvPass pass) {
   const Job j = make_job(a, pass);
   const TapPlanes& t = j.planes;
   const int64_t phases = j.phases * j.phases, dst_c = j.dst->c, tiles = tile_count(dst_c);
@@ -707,8 +707,8 @@ void convolve(const DirectConvArgs& a, ConvPass pass) {
   }
 }
 
-void forward(const DirectConvArgs& a) { convolve(a, ConvPass::forward); }
-void backward_data(const DirectConvArgs& a) { convolve(a, ConvPass::backward_data); }
+void forward(const ConvArgs& a) { convolve(a, ConvPass::forward); }
+void backward_data(const ConvArgs& a) { convolve(a, ConvPass::backward_data); }
 
 // ---- Weight gradient: dw[o][k] = sum over positions of dy[o][position] planes[k_offset[k] + position] ----
 
@@ -788,7 +788,7 @@ struct GradJob {
   int64_t thread_floats() const { return images * planes.floats + dy_floats + source_floats; }
 };
 
-GradJob make_grad_job(const DirectConvArgs& a) {
+GradJob make_grad_job(const ConvArgs& a) {
   GradJob j;
   // Products of two bfloat16 are exact in float32, so pairs lose nothing here.
   j.form = a.x.elem == Elem::bf16 && a.y.elem == Elem::bf16 && have_pairs() ? Form::image_pairs : Form::f32;
@@ -806,13 +806,13 @@ GradJob make_grad_job(const DirectConvArgs& a) {
   return j;
 }
 
-int64_t grad_bytes(const DirectConvArgs& a) {
+int64_t grad_bytes(const ConvArgs& a) {
   const GradJob j = make_grad_job(a);
   return a.threads * j.thread_floats() * 4 + round_up(j.k * 4, 64) + round_up(j.planes.vectors * 4, 64) +
          j.chunks * a.y.c * j.k * 4;
 }
 
-void backward_weights(const DirectConvArgs& a) {
+void backward_weights(const ConvArgs& a) {
   const GradJob j = make_grad_job(a);
   const TapPlanes& t = j.planes;
   const int64_t taps = a.kh * a.kw, out_c = a.y.c, per = j.chunk / j.images;
@@ -867,7 +867,7 @@ void backward_weights(const DirectConvArgs& a) {
   }
 }
 
-int64_t scratch_bytes(const DirectConvArgs& a, ConvPass pass) {
+int64_t scratch_bytes(const ConvArgs& a, ConvPass pass) {
   return pass == ConvPass::backward_weights ? grad_bytes(a) : job_bytes(a, pass);
 }
 

@@ -3,33 +3,16 @@
 
 #include <cstdint>
 
-#include "activation.h"
+#include "conv_args.h"
 
 namespace slimclr::cpu {
 
-// y [N, O, OH, OW] = conv(x [N, I, H, W], w[:O, :I]); O and I are y.c and x.c, OH = (H + 2 pad - kh) / stride + 1.
-struct DirectConvArgs {
-  Act x;                     // the input, or the gradient that backward_data writes
-  Act y;                     // the output, or its gradient in the backward passes
-  const float* w = nullptr;  // full weight [.., w_row / (kh kw), kh, kw]; its leading slice is used in place
-  float* dw = nullptr;       // full gradient of the same shape; backward_weights adds into the slice
-  int64_t w_row = 0;         // floats between two output channels of the full weight
-  int kh = 1, kw = 1, stride = 1, pad = 0;
-  // Lets forward and backward_data round the weights to bfloat16 where the source is bfloat16 and the processor has
-  // bfloat16 products (twice the speed, sums still in float32); without it every product is of float32 weights.
-  bool bf16_weights = false;
-  int threads = 1;          // OpenMP threads to use; results do not depend on it
-  void* scratch = nullptr;  // scratch_bytes(args, pass) bytes, aligned to 64
-};
-
-enum class ConvPass : uint8_t { forward, backward_data, backward_weights };
-
 // Sums are float32 whatever the storage of x and y; each may be float32 or bfloat16, of block 1, 8 or 16.
 struct DirectConvKernels {
-  int64_t (*scratch_bytes)(const DirectConvArgs&, ConvPass);  // reads shapes, types, bf16_weights and threads only
-  void (*forward)(const DirectConvArgs&);                     // writes y from x, w
-  void (*backward_data)(const DirectConvArgs&);               // writes x from y, w
-  void (*backward_weights)(const DirectConvArgs&);            // adds to dw from x, y
+  int64_t (*scratch_bytes)(const ConvArgs&, ConvPass);  // reads shapes, types, bf16_weights and threads only
+  void (*forward)(const ConvArgs&);                     // writes y from x, w
+  void (*backward_data)(const ConvArgs&);               // writes x from y, w
+  void (*backward_weights)(const ConvArgs&);            // adds to dw from x, y
 };
 
 // The static choice between these kernels and oneDNN's, from measurements on AVX-512 at 32², 16² and 8². oneDNN spends

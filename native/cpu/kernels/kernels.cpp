@@ -19,12 +19,13 @@ namespace slimclr::cpu {
   extern const PoolKernels pool_kernels;               \
   extern const RowsKernels rows_kernels;               \
   extern const SoftmaxKernels softmax_kernels;         \
+  extern const WinogradKernels winograd_kernels;       \
   }
 #define SLIMCLR_KERNELS(isa, block)                                                                                   \
   {                                                                                                                   \
 #isa, block, isa::augment_kernels, isa::batch_norm_kernels, isa::direct_conv_kernels, isa::distill_kernels,       \
         isa::elementwise_kernels, isa::info_nce_kernels, isa::knn_kernels, isa::optimizer_kernels, isa::pool_kernels, \
-        isa::rows_kernels, isa::softmax_kernels                                                                       \
+        isa::rows_kernels, isa::softmax_kernels, isa::winograd_kernels                                                \
   }
 
 SLIMCLR_DECLARE_KERNELS(baseline)

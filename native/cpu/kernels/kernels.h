@@ -12,6 +12,7 @@
 #include "cpu/kernels/pool.h"
 #include "cpu/kernels/rows.h"
 #include "cpu/kernels/softmax.h"
+#include "cpu/kernels/winograd.h"
 
 namespace slimclr::cpu {
 
@@ -29,6 +30,7 @@ struct Kernels {
   const PoolKernels& pool;
   const RowsKernels& rows;
   const SoftmaxKernels& softmax;
+  const WinogradKernels& winograd;
 };
 
 // Chosen once; the environment variable SLIMCLR_ISA (baseline, avx2, avx512, avx512_bf16) may ask for less than the

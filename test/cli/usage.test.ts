@@ -92,6 +92,10 @@ describe('slimclr', () => {
     { args: ['pretrain', '--out', 'o', '--data', 'd', '--device', 'gpu'], says: /Expected auto, cpu, cuda or cuda:N/ },
     { args: ['pretrain', '--out', 'o', '--data', 'd', '--method', 'simsiam'], says: /Expected one of moco-v2/ },
     {
+      args: ['pretrain', '--out', 'o', '--data', 'd', '--method', 'simclr', '--symmetric'],
+      says: /symmetric and batchNormSplits are for method moco-v2, received simclr/,
+    },
+    {
       args: ['pretrain', '--out', 'o', '--data', 'd', '--loss-weights', '4'],
       says: /Expected one of 0, 1, 2, 3, 5, 6, 7/,
     },

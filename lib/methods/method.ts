@@ -27,6 +27,8 @@ export interface Method {
   readonly widths: readonly number[];
   /** The network that is trained, and whose features are evaluated. */
   readonly encoder: SlimmableResNet;
+  /** The encoder's average, which makes the keys; null where both views go through the encoder itself. */
+  readonly momentumEncoder: SlimmableResNet | null;
   /**
    * One step up to the gradients, which add to those of {@link parameters}; the optimizer's step follows. It only enqueues
    * work. A batch may come in parts, for less memory: their gradients' mean is that of the batch where the loss is a mean

@@ -138,6 +138,10 @@ export class MoCoV2 implements Method {
     return this.encoderQ;
   }
 
+  get momentumEncoder(): SlimmableResNet {
+    return this.encoderK;
+  }
+
   /**
    * Of a batch in parts, all meet the same queue, which takes their keys after the last: so the mean of the parts'
    * gradients is that of the batch, but for BatchNorm, whose statistics are each part's own.

@@ -43,6 +43,7 @@ export interface SimCLROptions extends Omit<ResNetOptions, 'head' | 'outDim'>, S
 export class SimCLR implements Method {
   readonly widths: readonly number[];
   readonly encoder: SlimmableResNet;
+  readonly momentumEncoder = null;
   private readonly temperature: number;
   private readonly loss: SlimmableLoss;
   private readonly indices: PerBatchSize<{ others: Tensor; positives: Tensor }>;

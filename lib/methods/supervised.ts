@@ -27,6 +27,7 @@ export interface SupervisedOptions extends Omit<ResNetOptions, 'head' | 'outDim'
 export class Supervised implements Method {
   readonly widths: readonly number[];
   readonly encoder: SlimmableResNet;
+  readonly momentumEncoder = null;
   private readonly labelSmoothing: number;
   private readonly loss: SlimmableLoss;
 

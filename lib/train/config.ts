@@ -141,6 +141,14 @@ export const settingsSchema = z.strictObject({
       free: true,
     },
   ),
+  init: setting(z.string().default(''), {
+    option: '--init <file>',
+    help: 'start from the weights in this file: a checkpoint, or an imported one',
+    expects: 'a file',
+    text: 'string',
+    default: 'random weights',
+    free: true, // a resumed run has weights of its own
+  }),
   seed: setting(z.int().min(0).default(0), integer(0, '--seed', 'seed of all random numbers')),
   limit: setting(z.int().min(0).default(0), integer(0, '--limit', 'train on this many of the pictures, 0: on all')),
   evalEvery: setting(z.int().min(0).default(10), {
@@ -334,6 +342,7 @@ export function resolveConfig(raw: Settings, side: number, classes?: number): Ru
   const config: RunConfig = {
     ...s,
     data: resolve(s.data),
+    init: s.init && resolve(s.init),
     recipe,
     batch,
     image: s.image ?? (small ? Math.max(8, side) : 224),

@@ -17,8 +17,10 @@ import {
 } from './checkpoint';
 import { ConfigError, differences, readSettings, resolveConfig, type RunConfig, type Settings } from './config';
 import { prepareDevice } from './device';
+import { checkInitial, startFrom } from './encoder';
 import { evaluateKnn } from './evaluate';
 import { makeMethod } from './method';
+import { readNetwork, type StoredNetwork } from './network';
 import { learningRateAt, makeOptimizer } from './optimizer';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
 import type { Report } from './report';
@@ -87,6 +89,8 @@ export async function pretrain(settings: Partial<Settings>, options: PretrainOpt
     }
     const config = resolveConfig(merged, await longestSide(folder.train), folder.classes.length);
     const checkpoint = resume ? await readCheckpoint(checkpointFile) : null;
+    const initial = !resume && config.init ? await readNetwork(config.init) : null;
+    if (initial) checkInitial(initial, config);
     const changed = checkpoint ? differences(config, checkpoint.config) : [];
     if (changed.length > 0) {
       throw new ConfigError(
@@ -98,7 +102,7 @@ export async function pretrain(settings: Partial<Settings>, options: PretrainOpt
     const pictures = await loadPictures(folder, config, report);
     const run = new Run(config, pictures, device, options);
     try {
-      run.open(checkpoint);
+      run.open(checkpoint, initial);
       await atomicWrite(join(out, runFiles.config), [Buffer.from(`${JSON.stringify(config, null, 2)}\n`)]);
       return await run.train();
     } finally {
@@ -174,10 +178,16 @@ class Run {
     this.views = new Views(pictures.train, config, device);
   }
 
-  /** Begins anew, or sets everything to where the checkpoint stands. */
-  open(checkpoint: Checkpoint | null): void {
+  /** Begins anew, perhaps from the weights of an initial network, or sets everything to where the checkpoint stands. */
+  open(checkpoint: Checkpoint | null, initial: StoredNetwork | null): void {
     const metricsFile = join(this.options.out, runFiles.metrics);
     if (!checkpoint) {
+      if (initial) {
+        const { encoder, momentumEncoder } = this.method;
+        const copied = startFrom(encoder, initial);
+        if (momentumEncoder) startFrom(momentumEncoder, initial);
+        this.report({ type: 'message', text: `starting from ${initial.file}: ${copied}` });
+      }
       this.metrics = JsonlWriter.create(metricsFile);
       return;
     }
@@ -370,10 +380,10 @@ class Run {
    * pass of a key encoder 1.
    */
   private slimCost(): number {
-    const { image, method } = this.config;
-    const { encoder, widths } = this.method;
+    const { image } = this.config;
+    const { encoder, momentumEncoder, widths } = this.method;
     const macs = widths.map((_, i) => encoder.cost(i, [image, image]).backbone.macs);
-    const key = method === 'moco-v2' || method === 'moco-v3' ? 1 : 0;
+    const key = momentumEncoder ? 1 : 0;
     return (key + (3 * macs.reduce((a, b) => a + b)) / macs[0]) / (key + 3);
   }
 

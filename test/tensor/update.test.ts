@@ -6,7 +6,7 @@ import {
   enqueue,
   fill,
   lars,
-  numThreads,
+  getNumThreads,
   rescale,
   scope,
   setNumThreads,
@@ -337,7 +337,7 @@ describe('norms of gradients', () => {
         });
         return [norm, ...params].map((t) => Float32Array.from(f32(t)));
       });
-    const before = numThreads();
+    const before = getNumThreads();
     const results = [1, 2, 3].map((threads) => {
       setNumThreads(threads);
       return run();

@@ -166,13 +166,6 @@ export class MoCoV2 implements Method {
     });
   }
 
-  private enqueueKeys(): void {
-    for (const key of this.keys.splice(0)) {
-      enqueue(this.queue, key, this.queuePointer);
-      key.dispose();
-    }
-  }
-
   /**
    * The loss of all widths in one direction, against the queue as it is.
    * @param queries unit rows [N, dim] of each width, or of the full network alone during slow start
@@ -246,16 +239,17 @@ export class MoCoV2 implements Method {
   }
 
   dispose(): void {
-    for (const part of [this.encoderQ, this.encoderK, this.indices]) part.dispose();
-    for (const t of [
-      ...this.keys,
-      this.queue,
-      this.queuePointer,
-      this.encoderMomentum,
-      this.lossWeights,
-      this.fullWeight,
-    ])
-      t.dispose();
+    const { encoderQ, encoderK, indices, queue, queuePointer, encoderMomentum, lossWeights, fullWeight } = this;
+    const tensors = [queue, queuePointer, encoderMomentum, lossWeights, fullWeight, ...this.keys.splice(0)];
+    for (const part of [encoderQ, encoderK, indices, ...tensors]) part.dispose();
+  }
+
+  /** Puts the keys of all parts of the batch into the queue. */
+  private enqueueKeys(): void {
+    for (const key of this.keys.splice(0)) {
+      enqueue(this.queue, key, this.queuePointer);
+      key.dispose();
+    }
   }
 
   /** Unit embeddings of the queries [N, dim] at width i. */

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
-import { readJsonl } from '../../lib/io';
+import { readJsonl, readSafetensors } from '../../lib/io';
 import { memoryStats } from '../../lib/tensor';
 import { evaluateCheckpoint, loadEncoder, pretrain, type RunEvent, type Settings } from '../../lib/train';
 import { checkpointBytes, newFolder, removeFolders, tinyPictures, tinySettings } from './tiny-run';
@@ -15,9 +15,14 @@ describe('runs of every method', function () {
   after(removeFolders);
 
   const runs: Record<string, Partial<Settings>> = {
-    'moco-v2, symmetric, with split BatchNorm': { symmetric: true, batchNormSplits: 4, distill: 'dkd' },
+    'moco-v2 in bfloat16, symmetric, with split BatchNorm': {
+      precision: 'bf16',
+      symmetric: true,
+      batchNormSplits: 4,
+      distill: 'dkd',
+    },
     'moco-v3': { method: 'moco-v3', mlpDim: 16, optimizer: 'lars', lr: 0.5 },
-    simclr: { method: 'simclr', mlpDim: 16, distill: 'mse-logits', fullDistill: true },
+    'simclr in bfloat16': { method: 'simclr', precision: 'bf16', mlpDim: 16, distill: 'mse-logits', fullDistill: true },
     supervised: { method: 'supervised', dim: 4 },
   };
   for (const [name, changes] of Object.entries(runs)) {
@@ -48,6 +53,27 @@ describe('runs of every method', function () {
       expect(memoryStats().tensors).to.equal(before);
     });
   }
+
+  it('starts from the backbone of another method, in both encoders', async () => {
+    const [first, second] = [newFolder(), newFolder()];
+    await pretrain({ ...tinySettings(data), epochs: 1, evalEvery: 0 }, { out: first });
+    const init = join(first, 'checkpoint.safetensors');
+    const changes: Partial<Settings> = { method: 'moco-v3', mlpDim: 16, epochs: 1, evalEvery: 0, lr: 1e-9, init };
+    const told: string[] = [];
+    const report = (event: RunEvent) => {
+      if (event.type === 'message') told.push(event.text);
+    };
+    await pretrain({ ...tinySettings(data), ...changes }, { out: second, report });
+    expect(told.join()).to.match(/starting from .*backbone; the head, which is another, starts anew/);
+    const [a, b] = await Promise.all(
+      [first, second].map((out) => readSafetensors(join(out, 'checkpoint.safetensors'))),
+    );
+    const start = a.tensors.get('module.encoder_q.features.3.conv1.weight')!.data as Float32Array;
+    for (const encoder of ['base_encoder', 'momentum_encoder']) {
+      const now = b.tensors.get(`module.${encoder}.features.3.conv1.weight`)!.data as Float32Array;
+      for (const [i, v] of now.entries()) expect(v).to.be.closeTo(start[i], 1e-5);
+    }
+  });
 
   it('supervised training takes as many outputs as there are classes, and needs classes', async () => {
     const settings: Settings = { ...tinySettings(data), method: 'supervised', dim: undefined, epochs: 1, slowStart: 0 };

@@ -70,6 +70,20 @@ describe('views', () => {
     });
   }
 
+  it('with labels are the first of both views, beside the classes', async () => {
+    const views = new Views(files, settings(), 'cpu');
+    for await (const batch of trainingBatches(files, { batchSize: 12, seed: 1, epochs: 1 })) {
+      scope(() => {
+        const { query, labels } = views.labelled(batch, 100);
+        expect(labels.dtype).to.equal('int32');
+        expect(Array.from(labels.dataSync() as Int32Array)).to.deep.equal(Array.from(batch.labels!));
+        expect(query.dataSync()).to.deep.equal(views.training(batch, 100).query.dataSync());
+      });
+      break;
+    }
+    views.dispose();
+  });
+
   it('of MoCo v3 differ: the first always blurred, the second seldom', async () => {
     // Blur takes away differences of neighbours.
     const roughness = (x: Float32Array) => x.reduce((sum, v, i) => (i % 16 ? sum + Math.abs(v - x[i - 1]) : sum), 0);

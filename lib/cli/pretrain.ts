@@ -20,6 +20,7 @@ last checkpoint, with the settings in OUT.
 
 Examples:
   $ slimclr pretrain --data cifar10 --epochs 20 --slow-start 10 --limit 10000 --out run
+  $ slimclr pretrain --config recipes/cifar10-cpu.yaml --data cifar10 --limit 10000 --out run
   $ slimclr pretrain --data imagenet --arch resnet50 --batch 256 --precision bf16 --out run
   $ slimclr pretrain --out run --resume`;
 

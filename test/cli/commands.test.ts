@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../lib/cli/program';
 import { readSafetensors, toFloat32, writeSafetensors } from '../../lib/io';
@@ -48,6 +48,22 @@ describe('slimclr', function () {
       expect(result.json.knn).to.have.keys('1', '0.5');
     });
 
+    it('takes a recipe, which options on the command line win over, and writes what it ran', async () => {
+      const folder = newFolder();
+      const changes = ['--data', data, '--limit', '16', '--batch', '16', '--epochs', '1', '--base-width', '4'];
+      const options = [...changes, '--queue', '20', '--image', '16', '--eval-every', '0', '--lr', '0.5'];
+      const recipe = join(__dirname, '../../recipes/cifar10-gpu.yaml');
+      const { code, err } = await slimclr(
+        'pretrain',
+        ...['--config', recipe, ...options, '--slow-start', '0', '--warmup-epochs', '0'],
+        ...['--device', 'cpu', '--out', folder],
+      );
+      expect(code, err).to.equal(0);
+      const written = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;
+      expect(written).to.include({ arch: 'resnet18', precision: 'bf16', weightDecay: 5e-4, method: 'moco-v2' });
+      expect(written).to.include({ lr: 0.5, slimLr: 0.5, epochs: 1, batch: 16, queue: 20, baseWidth: 4 });
+    });
+
     it('saves on Ctrl-C, says how to resume, and goes on to the same end', async () => {
       const stopped = newFolder();
       const { child, finished, sees } = startCli(['pretrain', ...tinyOptions(data), '--out', stopped]);
@@ -75,7 +91,9 @@ describe('slimclr', function () {
       child.kill('SIGINT');
       await sees('finishing the step');
       child.kill('SIGINT');
-      expect((await finished).code).to.equal(130);
+      // A process that has saved by then and is ending has no handler any more: the signal ends it.
+      const { code, signal } = await finished;
+      expect(signal ?? code).to.be.oneOf([130, 'SIGINT']);
       expect((await slimclr('inspect', '--checkpoint', join(stopped, 'checkpoint.safetensors'))).code).to.equal(0);
     });
 
@@ -114,6 +132,16 @@ describe('slimclr', function () {
       const { code, json } = await slimclr('eval', 'linear', ...options, '--json');
       expect(code).to.equal(0);
       expect(json.linear).to.have.keys('1', '0.5');
+      // The same settings from a file, below one that the command line has.
+      const file = join(newFolder(), 'probe.yaml');
+      writeFileSync(file, 'epochs: 90\nprobe: slimmable\nloss: labels\n');
+      const where = ['--checkpoint', checkpoint, '--data', data, '--json'];
+      const again = await slimclr('eval', 'linear', ...where, '--config', file, '--epochs', '3');
+      expect(again.json.linear).to.deep.equal(json.linear);
+      writeFileSync(file, 'epoch: 90\n');
+      const wrong = await slimclr('eval', 'linear', ...where, '--config', file);
+      expect(wrong.code).to.equal(2);
+      expect(wrong.err).to.match(/probe\.yaml: unknown setting "epoch" \(did you mean "epochs"\?\)/);
     });
   });
 

@@ -43,7 +43,9 @@ describe('a batch in parts', () => {
         )
       : rows(b, from, n);
   const step = (method: Method, from: number, n: number, options: Partial<StepOptions> = {}) => {
-    scope(() => method.step(rows(a, from, n), target(method, from, n), { slim: true, ...options }));
+    scope(() => {
+      method.step(rows(a, from, n), target(method, from, n), { slim: true, ...options }); // its losses go with the scope
+    });
   };
   const inParts = (method: Method) => {
     for (let i = 0; i < parts; i++) step(method, i * size, size, { first: i === 0, last: i === parts - 1 });

@@ -6,8 +6,10 @@ import {
   enqueue,
   fill,
   lars,
+  getNumThreads,
   rescale,
   scope,
+  setNumThreads,
   sgd,
   tensor,
   zeros,
@@ -316,6 +318,33 @@ describe('clipGradNorm', () => {
       expect(() => clipGradNorm([zeros([1])], NaN)).throw(RangeError, /maxNorm/);
       expect(() => clipGradNorm([zeros([1], { dtype: 'int32' })], 1)).throw(TypeError, /grads of float32/);
     });
+  });
+});
+
+describe('norms of gradients', () => {
+  it('do not depend on the number of threads', () => {
+    const shapes = [[257, 131], [33], [5, 3], [1, 70_001]];
+    const run = () =>
+      scope(() => {
+        const [params, grads] = [1, 50].map((seed) => shapes.map((shape, i) => random(shape, seed + i)));
+        const buffers = shapes.map((shape) => zeros(shape));
+        const norm = clipGradNorm(grads, 1);
+        lars(params, grads, buffers, {
+          lr: tensor([1], [1]),
+          momentum: 0.9,
+          weightDecay: 0.1,
+          trustCoefficient: 0.01,
+        });
+        return [norm, ...params].map((t) => Float32Array.from(f32(t)));
+      });
+    const before = getNumThreads();
+    const results = [1, 2, 3].map((threads) => {
+      setNumThreads(threads);
+      return run();
+    });
+    setNumThreads(before);
+    expect(results[1]).eql(results[0]);
+    expect(results[2]).eql(results[0]);
   });
 });
 

@@ -6,6 +6,7 @@ import { memoryStats } from '../../lib/tensor';
 import { pretrain, readCheckpoint, type RunEvent, type Settings } from '../../lib/train';
 import {
   checkpointBytes,
+  collectGarbage,
   newFolder,
   removeFolders,
   startCli,
@@ -255,12 +256,14 @@ describe('pretrain', function () {
   });
 
   it('gives all memory back', async () => {
+    await collectGarbage();
     const { tensors, bytes } = memoryStats('cpu');
     await run({ epochs: 1 });
     expect(memoryStats('cpu')).to.include({ tensors, bytes });
   });
 
   it('holds as much memory after 50 steps and an evaluation as before', async () => {
+    await collectGarbage();
     const seen = new Map<number, { tensors: number; bytes: number }>();
     const out = newFolder();
     const report = (event: RunEvent) => {

@@ -28,7 +28,7 @@ export function addEmbed(program: Command, { output: printer }: Context): void {
     .command('embed')
     .summary('features and embeddings of pictures, at one width')
     .description('Features and embeddings of pictures, at one width.')
-    .requiredOption('--checkpoint <file>', "a run's checkpoint.safetensors")
+    .requiredOption('--checkpoint <file>', "a run's checkpoint.safetensors, or an imported one")
     .option('--width <w>', 'width of the network to use', width, 1)
     .requiredOption('--input <file>', 'safetensors file with x')
     .requiredOption('--output <file>', 'safetensors file to write');

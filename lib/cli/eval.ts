@@ -66,7 +66,7 @@ export function addEval(program: Command, context: Context): void {
 function addCommon(command: Command, description: string): Command {
   command
     .description(description)
-    .requiredOption('--checkpoint <file>', "a run's checkpoint.safetensors")
+    .requiredOption('--checkpoint <file>', "a run's checkpoint.safetensors, or an imported one")
     .requiredOption('--data <dir>', 'pictures in class folders');
   return addSettings(command, ['limit', 'device', 'threads']).option(
     '--json',

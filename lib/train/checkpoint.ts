@@ -68,10 +68,19 @@ export async function saveCheckpoint(
  */
 export async function readCheckpoint(file: string): Promise<Checkpoint> {
   const { metadata, tensors } = await readSafetensors(file);
+  return parseCheckpoint(file, metadata, tensors);
+}
+
+/** As {@link readCheckpoint}, of a file that was read. */
+export function parseCheckpoint(
+  file: string,
+  metadata: Record<string, string>,
+  tensors: Checkpoint['tensors'],
+): Checkpoint {
   if (metadata.format !== format) {
     throw new CheckpointError(
       `[checkpoint] ${file}: expected a checkpoint of slimclr pretrain (metadata "format": "${format}"), ` +
-        `found ${JSON.stringify(metadata.format ?? null)}; give the checkpoint.safetensors of a run`,
+        `found ${JSON.stringify(metadata.format ?? null)}; give the checkpoint.safetensors of a run, or import a released one`,
     );
   }
   const config = parsePart(file, metadata, 'config');

@@ -1,30 +1,33 @@
-import { SlimmableResNet, type ResNetOptions } from '../nn';
+import { SlimmableResNet } from '../nn';
 import type { Device } from '../tensor';
-import { CheckpointError, readCheckpoint, withPrefix, type Checkpoint, type CheckpointConfig } from './checkpoint';
-
-/** How the network of a run is built. */
-export function networkOptions(config: CheckpointConfig): Omit<ResNetOptions, 'head' | 'outDim'> {
-  const { arch, widths, baseWidth, stem, precision, seed } = config;
-  return { arch, widths, baseWidth, stem, precision, seed };
-}
+import { CheckpointError } from './checkpoint';
+import { readNetwork, type StoredNetwork } from './network';
 
 /**
- * Reads the trained encoder of a checkpoint, frozen and in evaluation mode.
+ * Reads a trained encoder, of a run's checkpoint or imported, frozen and in evaluation mode.
  * @param device default: the default device
  * @throws SafetensorsError; CheckpointError, also where tensors are missing or misshapen
  */
 export async function loadEncoder(
   file: string,
   device?: Device,
-): Promise<{ encoder: SlimmableResNet; checkpoint: Checkpoint }> {
-  const checkpoint = await readCheckpoint(file);
-  const { config, tensors } = checkpoint;
-  const encoder = new SlimmableResNet({ ...networkOptions(config), head: config.head, outDim: config.dim, device });
+): Promise<{ encoder: SlimmableResNet; network: StoredNetwork }> {
+  const network = await readNetwork(file);
+  return { encoder: buildEncoder(network, device), network };
+}
+
+/**
+ * Builds a stored network, frozen and in evaluation mode.
+ * @throws CheckpointError where tensors are missing or misshapen
+ */
+export function buildEncoder({ file, options, weights }: StoredNetwork, device?: Device): SlimmableResNet {
+  let encoder: SlimmableResNet | null = null;
   try {
-    encoder.loadStateDict(withPrefix(tensors, 'module.encoder_q.'));
+    encoder = new SlimmableResNet({ ...options, device });
+    encoder.loadStateDict(weights);
   } catch (error) {
-    encoder.dispose();
+    encoder?.dispose();
     throw new CheckpointError(`[checkpoint] ${file}: ${(error as Error).message}`);
   }
-  return { encoder: encoder.freeze().eval(), checkpoint };
+  return encoder.freeze().eval();
 }

@@ -17,7 +17,7 @@ import {
 } from './checkpoint';
 import { ConfigError, differences, readSettings, resolveConfig, type RunConfig, type Settings } from './config';
 import { prepareDevice } from './device';
-import { networkOptions } from './encoder';
+import { networkOptions } from './network';
 import { evaluateKnn } from './evaluate';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
 import type { Report } from './report';

@@ -1,0 +1,51 @@
+import { basename } from 'node:path';
+import { readTorchCheckpoint, writeSafetensors } from '../io';
+import { encoderPrefix, inferNetwork } from '../nn';
+import { CheckpointError, withPrefix } from './checkpoint';
+import type { RunConfig } from './config';
+import { buildEncoder } from './encoder';
+import { networkFormat, parseNetwork, type StoredNetwork } from './network';
+
+/** How the pictures looked, which no tensor tells. */
+export interface ImportOptions {
+  /** Augmentations, whose mean and deviation pictures are normalised with. Default by stem: `cifar`, `mocov2`. */
+  recipe?: RunConfig['recipe'];
+  /** Side of the crops. Default by stem: 32, 224. */
+  image?: number;
+}
+
+/**
+ * Imports a checkpoint of the released implementation: all of its state dict goes to a safetensors file, under the names
+ * that it has there and with their dtypes; architecture, widths, base width and head are told from names and shapes.
+ * Nothing in the file is executed, and the network is built once to be sure that it is whole.
+ * @throws TorchFileError for a file that torch.save did not write, or with more in it than weights; CheckpointError for
+ * weights of no network known here; WriteError
+ */
+export async function importCheckpoint(
+  file: string,
+  output: string,
+  { recipe, image }: ImportOptions = {},
+): Promise<StoredNetwork> {
+  const { format, settings, tensors } = await readTorchCheckpoint(file);
+  let described: { prefix: string; network: ReturnType<typeof inferNetwork> };
+  try {
+    const prefix = encoderPrefix(tensors);
+    described = { prefix, network: inferNetwork(withPrefix(tensors, prefix)) };
+  } catch (error) {
+    throw new CheckpointError(`[import] ${file}: ${(error as Error).message}`);
+  }
+  const { prefix, network } = described;
+  const cifar = network.stem === 'cifar';
+  const views = { recipe: recipe ?? (cifar ? 'cifar' : 'mocov2'), image: image ?? (cifar ? 32 : 224) };
+  const metadata = {
+    format: networkFormat,
+    network: JSON.stringify(network),
+    prefix,
+    views: JSON.stringify(views),
+    source: JSON.stringify({ file: basename(file), torch: format, ...settings }),
+  };
+  const stored = parseNetwork(file, metadata, tensors);
+  buildEncoder(stored, 'cpu').dispose();
+  await writeSafetensors(output, tensors, metadata);
+  return { ...stored, file: output };
+}

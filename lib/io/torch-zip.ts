@@ -24,7 +24,7 @@ const ENTRY_MAGIC = 0x02014b50;
 const ENTRY_BYTES = 46;
 const LOCAL_BYTES = 30;
 const MAX_COMMENT = 65_535;
-const MAX_DIRECTORY = 256 * 2 ** 20;
+const MAX_DIRECTORY = 64 * 2 ** 20;
 const ZIP64_EXTRA = 1;
 
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -115,6 +115,14 @@ export const settingsSchema = z.strictObject({
       free: true,
     },
   ),
+  init: setting(z.string().default(''), {
+    option: '--init <file>',
+    help: 'start from the weights in this file: a checkpoint, or an imported one',
+    expects: 'a file',
+    text: 'string',
+    default: 'random weights',
+    free: true, // a resumed run has weights of its own
+  }),
   seed: setting(z.int().min(0).default(0), integer(0, '--seed', 'seed of all random numbers')),
   limit: setting(z.int().min(0).default(0), integer(0, '--limit', 'train on this many of the pictures, 0: on all')),
   evalEvery: setting(z.int().min(0).default(10), {
@@ -300,6 +308,7 @@ export function resolveConfig(raw: Settings, side: number): RunConfig {
   const config: RunConfig = {
     ...s,
     data: resolve(s.data),
+    init: s.init && resolve(s.init),
     recipe,
     batch,
     image: s.image ?? (small ? Math.max(8, side) : 224),

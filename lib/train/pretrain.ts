@@ -17,8 +17,9 @@ import {
 } from './checkpoint';
 import { ConfigError, differences, readSettings, resolveConfig, type RunConfig, type Settings } from './config';
 import { prepareDevice } from './device';
-import { networkOptions } from './network';
+import { checkInitial, startFrom } from './encoder';
 import { evaluateKnn } from './evaluate';
+import { networkOptions, readNetwork, type StoredNetwork } from './network';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
 import type { Report } from './report';
 import { Views } from './views';
@@ -86,6 +87,8 @@ export async function pretrain(settings: Partial<Settings>, options: PretrainOpt
     }
     const config = resolveConfig(merged, await longestSide(folder.train));
     const checkpoint = resume ? await readCheckpoint(checkpointFile) : null;
+    const initial = !resume && config.init ? await readNetwork(config.init) : null;
+    if (initial) checkInitial(initial, config);
     const changed = checkpoint ? differences(config, checkpoint.config) : [];
     if (changed.length > 0) {
       throw new ConfigError(
@@ -97,7 +100,7 @@ export async function pretrain(settings: Partial<Settings>, options: PretrainOpt
     const pictures = await loadPictures(folder, config, report);
     const run = new Run(config, pictures, device, options);
     try {
-      run.open(checkpoint);
+      run.open(checkpoint, initial);
       await atomicWrite(join(out, runFiles.config), [Buffer.from(`${JSON.stringify(config, null, 2)}\n`)]);
       return await run.train();
     } finally {
@@ -184,10 +187,15 @@ class Run {
     this.views = new Views(pictures.train, config, device);
   }
 
-  /** Begins anew, or sets everything to where the checkpoint stands. */
-  open(checkpoint: Checkpoint | null): void {
+  /** Begins anew, perhaps from the weights of an initial network, or sets everything to where the checkpoint stands. */
+  open(checkpoint: Checkpoint | null, initial: StoredNetwork | null): void {
     const metricsFile = join(this.options.out, runFiles.metrics);
     if (!checkpoint) {
+      if (initial) {
+        const copied = startFrom(this.method.encoderQ, initial);
+        startFrom(this.method.encoderK, initial);
+        this.report({ type: 'message', text: `starting from ${initial.file}: ${copied}` });
+      }
       this.metrics = JsonlWriter.create(metricsFile);
       return;
     }

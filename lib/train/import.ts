@@ -1,10 +1,10 @@
 import { basename } from 'node:path';
 import { readTorchCheckpoint, writeSafetensors } from '../io';
 import { encoderPrefix, inferNetwork } from '../nn';
-import { CheckpointError, withPrefix } from './checkpoint';
+import { CheckpointError } from './checkpoint';
 import type { RunConfig } from './config';
 import { buildEncoder } from './encoder';
-import { networkFormat, parseNetwork, type StoredNetwork } from './network';
+import { networkFormat, networkTensors, parseNetwork, type StoredNetwork } from './network';
 
 /** How the pictures looked, which no tensor tells. */
 export interface ImportOptions {
@@ -30,7 +30,7 @@ export async function importCheckpoint(
   let described: { prefix: string; network: ReturnType<typeof inferNetwork> };
   try {
     const prefix = encoderPrefix(tensors);
-    described = { prefix, network: inferNetwork(withPrefix(tensors, prefix)) };
+    described = { prefix, network: inferNetwork(networkTensors(tensors, prefix)) };
   } catch (error) {
     throw new CheckpointError(`[import] ${file}: ${(error as Error).message}`);
   }

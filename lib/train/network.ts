@@ -53,7 +53,7 @@ export function parseNetwork(
   metadata: Record<string, string>,
   tensors: Map<string, SafetensorsTensor>,
 ): StoredNetwork {
-  const weights = [...withPrefix(tensors, metadata.prefix)].map(([name, t]) => [name, inFloat32(t)] as const);
+  const weights = [...networkTensors(tensors, metadata.prefix)].map(([name, t]) => [name, inFloat32(t)] as const);
   let parts: { views: unknown; source: Record<string, unknown> };
   try {
     parts = { views: JSON.parse(metadata.views), source: JSON.parse(metadata.source) as Record<string, unknown> };
@@ -73,6 +73,14 @@ export function parseNetwork(
   } catch (error) {
     throw new CheckpointError(`[checkpoint] ${file}: ${(error as Error).message}`);
   }
+}
+
+/** The tensors of the network under a prefix, which may be empty, without what stands beside it: a queue, a predictor. */
+export function networkTensors(
+  tensors: Map<string, SafetensorsTensor>,
+  prefix: string,
+): Map<string, SafetensorsTensor> {
+  return new Map([...withPrefix(tensors, prefix)].filter(([name]) => /^(conv1|bn1|features|fc)\./.test(name)));
 }
 
 function inFloat32(tensor: SafetensorsTensor): SafetensorsTensor {

@@ -1,4 +1,4 @@
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { readTorchCheckpoint, writeSafetensors } from '../io';
 import { encoderPrefix, inferNetwork } from '../nn';
 import { CheckpointError } from './checkpoint';
@@ -26,6 +26,9 @@ export async function importCheckpoint(
   output: string,
   { recipe, image }: ImportOptions = {},
 ): Promise<StoredNetwork> {
+  if (resolve(file) === resolve(output)) {
+    throw new CheckpointError(`[import] ${output} would replace the file that is read; choose another output`);
+  }
   const { format, settings, tensors } = await readTorchCheckpoint(file);
   let described: { prefix: string; network: ReturnType<typeof inferNetwork> };
   try {
@@ -42,7 +45,7 @@ export async function importCheckpoint(
     network: JSON.stringify(network),
     prefix,
     views: JSON.stringify(views),
-    source: JSON.stringify({ file: basename(file), torch: format, ...settings }),
+    source: JSON.stringify({ ...settings, file: basename(file), torch: format }),
   };
   const stored = parseNetwork(file, metadata, tensors);
   buildEncoder(stored, 'cpu').dispose();

@@ -1,6 +1,13 @@
 import { readSafetensors, toFloat32, type SafetensorsTensor } from '../io';
 import { inferNetwork, type ResNetOptions } from '../nn';
-import { CheckpointError, parseCheckpoint, withPrefix, type Checkpoint, type CheckpointConfig } from './checkpoint';
+import {
+  CheckpointError,
+  parseCheckpoint,
+  parsePart,
+  withPrefix,
+  type Checkpoint,
+  type CheckpointConfig,
+} from './checkpoint';
 import { checkSettings } from './config';
 import type { ViewSettings } from './views';
 
@@ -54,23 +61,19 @@ export function parseNetwork(
   tensors: Map<string, SafetensorsTensor>,
 ): StoredNetwork {
   const weights = [...networkTensors(tensors, metadata.prefix)].map(([name, t]) => [name, inFloat32(t)] as const);
-  let parts: { views: unknown; source: Record<string, unknown> };
   try {
-    parts = { views: JSON.parse(metadata.views), source: JSON.parse(metadata.source) as Record<string, unknown> };
-  } catch {
-    throw new CheckpointError(`[checkpoint] ${file}: its metadata does not describe a network; import it again`);
-  }
-  try {
-    const { recipe, image } = checkSettings({ ...(parts.views as object), data: '.' });
+    const { recipe, image } = checkSettings({ ...parsePart(file, metadata, 'views'), data: '.' });
+    if (!recipe || !image) throw new Error('its metadata "views" lacks recipe or image; import it again');
     return {
       file,
       // Not from the metadata, which may claim a network of any size.
       options: { ...inferNetwork(new Map(weights)), precision: 'fp32', seed: 0 },
-      views: { recipe: recipe!, image: image!, precision: 'fp32', seed: 0 },
+      views: { recipe, image, precision: 'fp32', seed: 0 },
       weights: new Map(weights),
-      source: parts.source,
+      source: parsePart(file, metadata, 'source'),
     };
   } catch (error) {
+    if (error instanceof CheckpointError) throw error;
     throw new CheckpointError(`[checkpoint] ${file}: ${(error as Error).message}`);
   }
 }

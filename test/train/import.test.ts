@@ -184,6 +184,8 @@ describe('importCheckpoint', function () {
         .to.match(says)
         .and.include(file);
       expect(readdirSync(folder)).to.deep.equal(['a.pth.tar']);
+      const itself = await importCheckpoint(file, join(folder, '.', 'a.pth.tar')).catch((e: Error) => e);
+      expect((itself as Error).message).to.match(/would replace the file that is read/);
     }
   });
 

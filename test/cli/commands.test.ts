@@ -263,7 +263,9 @@ describe('slimclr', function () {
       const inspected = await slimclr('inspect', '--checkpoint', output, '--json');
       const ours = await slimclr('inspect', '--checkpoint', checkpoint, '--json');
       expect(inspected.json.widths).to.deep.equal(ours.json.widths);
-      expect(inspected.json).to.deep.include({ image: 16, imported: json.source }).and.not.have.property('step');
+      expect(inspected.json)
+        .to.deep.include({ image: 16, baseWidth: 4, imported: json.source })
+        .and.not.have.property('step');
 
       const knn = await slimclr('eval', 'knn', '--checkpoint', output, '--data', data, '--json');
       expect(knn.json.knn).to.deep.equal(result.json.knn);

@@ -70,13 +70,14 @@ export function inspectCheckpoint(
   for (const name of ['widths', 'stem', 'baseWidth', 'classes'] as const) {
     if (options[name] !== undefined) throw new ConfigError(`--${name} goes with --arch; a checkpoint has its own`);
   }
-  const { arch, stem, head } = network;
+  const { arch, stem, baseWidth, head } = network;
   const image = options.image ?? views.image;
   return {
     checkpoint: file,
     ...(run && { method: run.config.method }),
     arch,
     stem,
+    baseWidth,
     image,
     head,
     ...(run && {

@@ -15,10 +15,11 @@ export interface TorchCheckpoint {
 }
 
 /** Pickles of released checkpoints take less than 1 MiB. */
-const MAX_PICKLE = 64 * 2 ** 20;
+const MAX_PICKLE = 32 * 2 ** 20;
 const HEAD_BYTES = 64;
 /** Of the bytes of the file: tensors may share storages, but not so that a small file fills the memory. */
 const MAX_EXPANSION = 2;
+const MAX_NAME = 1000;
 
 /**
  * Reads the state dict of a checkpoint: the dict under `state_dict` or `model`, else the whole dict.
@@ -41,8 +42,14 @@ export async function parseTorchCheckpoint(source: ByteSource): Promise<TorchChe
   });
   if (described.length === 0)
     throw new TorchFileError(source.file, 'expected a dict of weights, found no tensor in it.');
-  const bytes = described.reduce((sum, [, t]) => sum + elementCount(t.shape) * itemBytes(t.storage.dtype), 0);
-  if (bytes > MAX_EXPANSION * source.size) {
+  if (described.some(([name]) => name.length > MAX_NAME || /\p{Cc}/u.test(name))) {
+    throw new TorchFileError(source.file, 'the name of a tensor is too long or holds control characters.');
+  }
+  const ofTensors = described.map(([, t]) => elementCount(t.shape) * itemBytes(t.storage.dtype));
+  const ofStorages = [...new Set(described.map(([, t]) => t.storage))].map((s) => s.length * itemBytes(s.dtype));
+  for (const sizes of [ofTensors, ofStorages]) {
+    const bytes = sizes.reduce((sum, size) => sum + size, 0);
+    if (bytes <= MAX_EXPANSION * source.size) continue;
     throw new TorchFileError(source.file, `its tensors would take ${bytes} bytes, but the file holds ${source.size}.`);
   }
 

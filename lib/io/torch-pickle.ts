@@ -74,8 +74,12 @@ const FUNCTIONS: ReadonlyMap<string, (args: readonly PickleValue[], fail: Fail) 
 ]);
 
 const MAX_STACK = 100_000; // Python's pickler hands over containers in batches of 1,000
+const MAX_VALUES = 2_000_000; // a tensor takes about 25, a released checkpoint 3,000 tensors
 const MAX_DIMENSIONS = 64;
 const MAX_INT_BYTES = 255;
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+const LATIN1 = new TextDecoder('latin1');
 
 export interface Pickle {
   value: PickleValue;
@@ -100,6 +104,8 @@ class Unpickler {
   private readonly marks: number[] = [];
   private readonly memo = new Map<number, PickleValue>();
   private readonly storages = new Map<string, TorchStorage>();
+  /** Values made or recalled so far, and memoised ones. */
+  private values = 0;
 
   constructor(
     private readonly file: string,
@@ -196,14 +202,11 @@ class Unpickler {
         return this.setItems(this.popMark());
 
       case 'q': // BINPUT
-        this.memo.set(this.byte(), this.top());
-        return;
+        return this.memoise(this.byte());
       case 'r': // LONG_BINPUT
-        this.memo.set(this.size4(), this.top());
-        return;
+        return this.memoise(this.size4());
       case '\x94': // MEMOIZE
-        this.memo.set(this.memo.size, this.top());
-        return;
+        return this.memoise(this.memo.size);
       case 'h': // BINGET
         return this.recall(this.byte());
       case 'j': // LONG_BINGET
@@ -270,7 +273,7 @@ class Unpickler {
     const begin = this.take(count);
     const bytes = this.bytes.subarray(begin, begin + count);
     try {
-      return new TextDecoder(encoding, { fatal: true, ignoreBOM: true }).decode(bytes);
+      return (encoding === 'utf-8' ? UTF8 : LATIN1).decode(bytes);
     } catch {
       return this.fail(`its pickle holds text that is no UTF-8. ${DAMAGED}`);
     }
@@ -287,7 +290,12 @@ class Unpickler {
   // ---- the stack ----
 
   private push(value: PickleValue): void {
+    this.count();
     this.stack.push(value);
+  }
+
+  private count(): void {
+    if (++this.values > MAX_VALUES) this.fail(`its pickle holds over ${MAX_VALUES} values: too many for weights.`);
   }
 
   private top(): PickleValue {
@@ -310,6 +318,11 @@ class Unpickler {
     const mark = this.marks.pop();
     if (mark === undefined) return this.fail(`its pickle closes what it did not open. ${DAMAGED}`);
     return this.stack.splice(mark);
+  }
+
+  private memoise(index: number): void {
+    this.count();
+    this.memo.set(index, this.top());
   }
 
   private recall(index: number): void {

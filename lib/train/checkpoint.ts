@@ -98,7 +98,8 @@ export function parseCheckpoint(
   }
 }
 
-function parsePart(file: string, metadata: Record<string, string>, name: string): Record<string, unknown> {
+/** An object that stands as JSON in the metadata. */
+export function parsePart(file: string, metadata: Record<string, string>, name: string): Record<string, unknown> {
   let value: unknown = null;
   try {
     value = JSON.parse(metadata[name]);

@@ -1,10 +1,10 @@
-import { basename } from 'node:path';
-import { readTorchCheckpoint, writeSafetensors } from '../io';
+import { basename, resolve } from 'node:path';
+import { readTorchCheckpoint, writeSafetensors, type SafetensorsTensor } from '../io';
 import { encoderPrefix, inferNetwork } from '../nn';
-import { CheckpointError, withPrefix } from './checkpoint';
+import { CheckpointError } from './checkpoint';
 import type { RunConfig } from './config';
 import { buildEncoder } from './encoder';
-import { networkFormat, parseNetwork, type StoredNetwork } from './network';
+import { networkFormat, networkTensors, parseNetwork, type StoredNetwork } from './network';
 
 /** How the pictures looked, which no tensor tells. */
 export interface ImportOptions {
@@ -24,28 +24,35 @@ export interface ImportOptions {
 export async function importCheckpoint(
   file: string,
   output: string,
-  { recipe, image }: ImportOptions = {},
+  views: ImportOptions = {},
 ): Promise<StoredNetwork> {
-  const { format, settings, tensors } = await readTorchCheckpoint(file);
-  let described: { prefix: string; network: ReturnType<typeof inferNetwork> };
-  try {
-    const prefix = encoderPrefix(tensors);
-    described = { prefix, network: inferNetwork(withPrefix(tensors, prefix)) };
-  } catch (error) {
-    throw new CheckpointError(`[import] ${file}: ${(error as Error).message}`);
+  if (resolve(file) === resolve(output)) {
+    throw new CheckpointError(`[import] ${output} would replace the file that is read; choose another output`);
   }
-  const { prefix, network } = described;
-  const cifar = network.stem === 'cifar';
-  const views = { recipe: recipe ?? (cifar ? 'cifar' : 'mocov2'), image: image ?? (cifar ? 32 : 224) };
+  const { format, settings, tensors } = await readTorchCheckpoint(file);
   const metadata = {
-    format: networkFormat,
-    network: JSON.stringify(network),
-    prefix,
-    views: JSON.stringify(views),
-    source: JSON.stringify({ file: basename(file), torch: format, ...settings }),
+    ...describe(file, tensors, views),
+    source: JSON.stringify({ ...settings, file: basename(file), torch: format }),
   };
   const stored = parseNetwork(file, metadata, tensors);
   buildEncoder(stored, 'cpu').dispose();
   await writeSafetensors(output, tensors, metadata);
   return { ...stored, file: output };
+}
+
+/** The metadata of the network in a state dict, but for its source. */
+function describe(
+  file: string,
+  tensors: Map<string, SafetensorsTensor>,
+  { recipe, image }: ImportOptions,
+): Record<'format' | 'network' | 'prefix' | 'views', string> {
+  try {
+    const prefix = encoderPrefix(tensors);
+    const network = inferNetwork(networkTensors(tensors, prefix));
+    const cifar = network.stem === 'cifar';
+    const views = { recipe: recipe ?? (cifar ? 'cifar' : 'mocov2'), image: image ?? (cifar ? 32 : 224) };
+    return { format: networkFormat, network: JSON.stringify(network), prefix, views: JSON.stringify(views) };
+  } catch (error) {
+    throw new CheckpointError(`[import] ${file}: ${(error as Error).message}`);
+  }
 }

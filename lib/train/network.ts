@@ -1,6 +1,13 @@
 import { readSafetensors, toFloat32, type SafetensorsTensor } from '../io';
 import { inferNetwork, type ResNetOptions } from '../nn';
-import { CheckpointError, parseCheckpoint, withPrefix, type Checkpoint, type CheckpointConfig } from './checkpoint';
+import {
+  CheckpointError,
+  parseCheckpoint,
+  parsePart,
+  withPrefix,
+  type Checkpoint,
+  type CheckpointConfig,
+} from './checkpoint';
 import { checkSettings } from './config';
 import type { ViewSettings } from './views';
 
@@ -25,18 +32,10 @@ export interface StoredNetwork {
 }
 
 /** How the network of a run is built. */
-export function networkOptions(config: CheckpointConfig): Omit<NetworkOptions, 'head' | 'outDim' | 'mlpDim'> {
+export function networkOptions(config: CheckpointConfig): Omit<NetworkOptions, 'head' | 'outDim'> {
   const { arch, widths, baseWidth, stem, precision, seed } = config;
   return { arch, widths, baseWidth, stem, precision, seed };
 }
-
-/** Where a run keeps the network that it trains among its method's tensors. */
-const encoderPrefixes = {
-  'moco-v2': 'encoder_q.',
-  'moco-v3': 'base_encoder.',
-  simclr: 'encoder_q.',
-  supervised: '',
-} as const satisfies Record<CheckpointConfig['method'], string>;
 
 /**
  * Reads the network of a run's checkpoint or of an imported file.
@@ -48,9 +47,9 @@ export async function readNetwork(file: string): Promise<StoredNetwork> {
   const { config, progress } = parseCheckpoint(file, metadata, tensors);
   return {
     file,
-    options: { ...networkOptions(config), head: config.head, outDim: config.dim, mlpDim: config.mlpDim || undefined },
+    options: { ...networkOptions(config), head: config.head, outDim: config.dim },
     views: config,
-    weights: withPrefix(tensors, `module.${encoderPrefixes[config.method]}`),
+    weights: withPrefix(tensors, 'module.encoder_q.'),
     run: { config, progress },
   };
 }
@@ -61,26 +60,30 @@ export function parseNetwork(
   metadata: Record<string, string>,
   tensors: Map<string, SafetensorsTensor>,
 ): StoredNetwork {
-  const weights = [...withPrefix(tensors, metadata.prefix)].map(([name, t]) => [name, inFloat32(t)] as const);
-  let parts: { views: unknown; source: Record<string, unknown> };
+  const weights = [...networkTensors(tensors, metadata.prefix)].map(([name, t]) => [name, inFloat32(t)] as const);
   try {
-    parts = { views: JSON.parse(metadata.views), source: JSON.parse(metadata.source) as Record<string, unknown> };
-  } catch {
-    throw new CheckpointError(`[checkpoint] ${file}: its metadata does not describe a network; import it again`);
-  }
-  try {
-    const { recipe, image } = checkSettings({ ...(parts.views as object), data: '.' });
+    const { recipe, image } = checkSettings({ ...parsePart(file, metadata, 'views'), data: '.' });
+    if (!recipe || !image) throw new Error('its metadata "views" lacks recipe or image; import it again');
     return {
       file,
       // Not from the metadata, which may claim a network of any size.
       options: { ...inferNetwork(new Map(weights)), precision: 'fp32', seed: 0 },
-      views: { recipe: recipe!, image: image!, precision: 'fp32', seed: 0 },
+      views: { recipe, image, precision: 'fp32', seed: 0 },
       weights: new Map(weights),
-      source: parts.source,
+      source: parsePart(file, metadata, 'source'),
     };
   } catch (error) {
+    if (error instanceof CheckpointError) throw error;
     throw new CheckpointError(`[checkpoint] ${file}: ${(error as Error).message}`);
   }
+}
+
+/** The tensors of the network under a prefix, which may be empty, without what stands beside it: a queue, a predictor. */
+export function networkTensors(
+  tensors: Map<string, SafetensorsTensor>,
+  prefix: string,
+): Map<string, SafetensorsTensor> {
+  return new Map([...withPrefix(tensors, prefix)].filter(([name]) => /^(conv1|bn1|features|fc)\./.test(name)));
 }
 
 function inFloat32(tensor: SafetensorsTensor): SafetensorsTensor {

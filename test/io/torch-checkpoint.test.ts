@@ -173,7 +173,7 @@ describe('torch checkpoints', () => {
         ['a missing storage', lone(new Tensor(base, [1])), [], /missing/],
         [
           'a storage that claims more than is there',
-          lone(new Tensor(new Storage('0', 'FloatStorage', floats(1), 2 ** 40), [1])),
+          lone(new Tensor(new Storage('0', 'FloatStorage', floats(1), 3), [1])),
           [new Storage('0', 'FloatStorage', floats(1))],
           /holds 4 bytes, expected|says it has 1/,
         ],
@@ -194,6 +194,13 @@ describe('torch checkpoints', () => {
         ],
         ['a number in place of a dict', 12, [], /expected a dict of weights, found another/],
         ['a dict without tensors', new Map([['epoch', 3]]), [], /found no tensor/],
+        [
+          'a name with control characters',
+          new Map([['a\x1b[2J', new Tensor(base, [1])]]),
+          [base],
+          /control characters/,
+        ],
+        ['a name of a thousand letters', new Map([['a'.repeat(1001), new Tensor(base, [1])]]), [base], /too long/],
         [
           'many views that would fill the memory',
           new Map(
@@ -420,6 +427,35 @@ describe('torch checkpoints', () => {
         for (const format of formats) expect(await refusal(FORMATS[format](rawPickle(body)))).to.match(says);
       });
     }
+
+    it('that memoise ten million times, or hold as many values, are refused before they fill the memory', async () => {
+      for (const body of [
+        `N${'\x94'.repeat(10_000_000)}`,
+        `](${'}'.repeat(90_000)}e`.repeat(100),
+        'N0'.repeat(5_000_000),
+      ]) {
+        expect(await refusal(torchZip(rawPickle(body)))).to.match(/over 2000000 values/);
+      }
+    });
+
+    it('whose entries all lie at one place are refused', async () => {
+      const storages = Array.from(
+        { length: 100 },
+        (_, i) => new Storage(String(i), 'ByteStorage', new Uint8Array(i ? 0 : 100_000), 100_000),
+      );
+      const state = new Map(storages.map((storage, i) => [`w${i}`, new Tensor(storage, [1])]));
+      const bytes = torchZip(state, storages);
+      // Every entry of the directory is led to the first storage.
+      const [size, crc, place] = [24, 16, 42];
+      let first = -1;
+      for (let at = bytes.indexOf('PK\x01\x02'); at >= 0; at = bytes.indexOf('PK\x01\x02', at + 4)) {
+        if (!bytes.toString('latin1', at + 46, at + 59).startsWith('archive/data/')) continue;
+        if (first < 0) first = at;
+        for (const field of [size, size - 4, crc, place])
+          bytes.copy(bytes, at + field, first + field, first + field + 4);
+      }
+      expect(await refusal(bytes)).to.match(/would take 10000000 bytes/);
+    });
 
     it('nested a hundred thousand deep, or doubled by the memo a hundred times, cost no more than their bytes', async () => {
       const before = process.memoryUsage();

@@ -32,10 +32,18 @@ export interface StoredNetwork {
 }
 
 /** How the network of a run is built. */
-export function networkOptions(config: CheckpointConfig): Omit<NetworkOptions, 'head' | 'outDim'> {
+export function networkOptions(config: CheckpointConfig): Omit<NetworkOptions, 'head' | 'outDim' | 'mlpDim'> {
   const { arch, widths, baseWidth, stem, precision, seed } = config;
   return { arch, widths, baseWidth, stem, precision, seed };
 }
+
+/** Where a run keeps the network that it trains among its method's tensors. */
+const encoderPrefixes = {
+  'moco-v2': 'encoder_q.',
+  'moco-v3': 'base_encoder.',
+  simclr: 'encoder_q.',
+  supervised: '',
+} as const satisfies Record<CheckpointConfig['method'], string>;
 
 /**
  * Reads the network of a run's checkpoint or of an imported file.
@@ -47,9 +55,9 @@ export async function readNetwork(file: string): Promise<StoredNetwork> {
   const { config, progress } = parseCheckpoint(file, metadata, tensors);
   return {
     file,
-    options: { ...networkOptions(config), head: config.head, outDim: config.dim },
+    options: { ...networkOptions(config), head: config.head, outDim: config.dim, mlpDim: config.mlpDim || undefined },
     views: config,
-    weights: withPrefix(tensors, 'module.encoder_q.'),
+    weights: withPrefix(tensors, `module.${encoderPrefixes[config.method]}`),
     run: { config, progress },
   };
 }

@@ -89,6 +89,9 @@ export interface NativeAddon {
   linearBackwardData(dy: T, weight: T, inFeatures: number): T;
   linearBackwardWeight(x: T, dy: T, dweight: T, dbias: Optional): void;
 
+  reshape(x: T, shape: Shape): T;
+  indexSelect(inputs: readonly T[], index: T): T;
+  indexSelectBackward(dy: T, index: T, first: number, shape: Shape): T;
   relu(x: T): T;
   reluBackward(y: T, dy: T): T;
   add(a: T, b: T): T;
@@ -118,6 +121,15 @@ export interface NativeAddon {
     similarity: boolean,
     fullDistill: boolean,
   ): [loss: T, perWidth: T, gradients: T[]];
+  distill(
+    kind: string,
+    student: T,
+    teacher: T,
+    positives: Optional,
+    wantGradient: boolean,
+    teacherTemperature: number,
+    studentTemperature: number,
+  ): [loss: T, gradient: Optional];
   sgd(
     params: readonly T[],
     grads: readonly T[],
@@ -127,6 +139,29 @@ export interface NativeAddon {
     nesterov: boolean,
     weightDecay: readonly number[],
   ): void;
+  lars(
+    params: readonly T[],
+    grads: readonly T[],
+    momentumBuffers: readonly T[],
+    lr: T,
+    momentum: number,
+    weightDecay: number,
+    trustCoefficient: number,
+  ): void;
+  adamw(
+    params: readonly T[],
+    grads: readonly T[],
+    expAvgs: readonly T[],
+    expAvgSqs: readonly T[],
+    steps: readonly T[],
+    lr: T,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: readonly number[],
+  ): void;
+  rescale(tensors: readonly T[], factor: number): void;
+  clipGradNorm(grads: readonly T[], maxNorm: number): T;
   ema(targets: readonly T[], sources: readonly T[], m: T): void;
   enqueue(queue: T, keys: T, pointer: T): void;
   augmentParams(recipe: NativeRecipe, sizes: T, seed: number, stream: number, offset: T): T;

@@ -90,7 +90,7 @@ export function addBench(program: Command, context: Context): void {
 
 /** The benchmark's own defaults: small pictures and a batch that fits anywhere. */
 function settle({ steps, warmup, json: _, ...settings }: Options): BenchOptions {
-  const { arch, widths, dim, precision, device: name, threads } = checkSettings({ ...settings, data: '.' });
+  const { arch, widths, dim = 128, precision, device: name, threads } = checkSettings({ ...settings, data: '.' });
   const { ARCHITECTURES } = floors.nn();
   const image = settings.image ?? (settings.stem === 'imagenet' ? 224 : 32);
   const stem = settings.stem ?? (image <= 64 ? 'cifar' : ARCHITECTURES[arch].stems[0]);

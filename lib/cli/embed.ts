@@ -7,7 +7,7 @@ const notes = `
 The input holds a tensor "x" [N, 3, H, W] of float32: pictures as numbers from 0 to 1, less the mean, divided by the
 standard deviation of the recipe that the network was trained with (red, green, blue):
   cifar    mean 0.4914 0.4822 0.4465   std 0.2023 0.1994 0.2010
-  mocov2   mean 0.485  0.456  0.406    std 0.229  0.224  0.225
+  others   mean 0.485  0.456  0.406    std 0.229  0.224  0.225
 The output holds "features" [N, C] of the backbone and "embedding" [N, dim] of the projector, not normalised.
 
 Example:
@@ -28,7 +28,7 @@ export function addEmbed(program: Command, { output: printer }: Context): void {
     .command('embed')
     .summary('features and embeddings of pictures, at one width')
     .description('Features and embeddings of pictures, at one width.')
-    .requiredOption('--checkpoint <file>', "a run's checkpoint.safetensors")
+    .requiredOption('--checkpoint <file>', "a run's checkpoint.safetensors, or an imported one")
     .option('--width <w>', 'width of the network to use', width, 1)
     .requiredOption('--input <file>', 'safetensors file with x')
     .requiredOption('--output <file>', 'safetensors file to write');

@@ -1,11 +1,11 @@
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
+import { probeSchema, readProbe } from '../train/probe-config';
 import { consoleReport } from '../train/report';
 import { floors } from './floors';
-import { addSettings, integerFrom, positive } from './options';
+import { addSettings, integerFrom, optionFor, optionsIn, positive } from './options';
 import { table } from './output';
 import type { Context } from './program';
 import { percent } from '../train/report';
-import type { LinearProbeOptions } from '../train';
 
 interface EvalOptions {
   checkpoint: string;
@@ -38,35 +38,28 @@ export function addEval(program: Command, context: Context): void {
       evaluate(context, options, 'knn', { knn: { k: options.k, temperature: options.temperature } }),
     );
 
-  addCommon(group.command('linear'), 'Linear classifiers trained on frozen features, one per width.')
-    .addOption(
-      new Option('--probe <kind>', 'one layer per width, or one sliced layer')
-        .choices(['switchable', 'slimmable'])
-        .default('switchable'),
-    )
-    .addOption(
-      new Option('--loss <kind>', "sub-widths learn from labels and the full width's probe, or from labels")
-        .choices(['distill', 'labels'])
-        .default('distill'),
-    )
-    .option('--lr <x>', 'learning rate, for features scaled to mean length 1', positive, 30)
-    .option('--epochs <n>', 'epochs; the rate falls tenfold at 60 % and 80 %', integerFrom(1), 100)
-    .option('--batch <n>', 'features per step', integerFrom(1), 256)
-    .option('--seed <n>', 'seed of the order and of the first weights', integerFrom(0), 0)
+  const linear = addCommon(group.command('linear'), 'Linear classifiers trained on frozen features, one per width.');
+  linear.option('--config <file>', 'settings in a YAML or JSON file; options on the command line win over it');
+  for (const schema of Object.values(probeSchema.shape)) linear.addOption(optionFor(schema));
+  linear
     .addHelpText(
       'after',
-      `${notes}\n\nExample:\n  $ slimclr eval linear --checkpoint run/checkpoint.safetensors --data photos`,
+      `${notes}
+
+Examples:
+  $ slimclr eval linear --checkpoint run/checkpoint.safetensors --data photos
+  $ slimclr eval linear --config recipes/linear-moco-v2.yaml --checkpoint run/checkpoint.safetensors --data photos`,
     )
-    .action((options: EvalOptions & Required<Omit<LinearProbeOptions, 'onEpoch'>>) => {
-      const { probe, loss, lr, epochs, batch, seed } = options;
-      return evaluate(context, options, 'linear', { linear: { probe, loss, lr, epochs, batch, seed } });
+    .action((options: EvalOptions & { config?: string }) => {
+      const file = options.config === undefined ? {} : readProbe(options.config);
+      return evaluate(context, options, 'linear', { linear: { ...file, ...optionsIn(probeSchema, { ...options }) } });
     });
 }
 
 function addCommon(command: Command, description: string): Command {
   command
     .description(description)
-    .requiredOption('--checkpoint <file>', "a run's checkpoint.safetensors")
+    .requiredOption('--checkpoint <file>', "a run's checkpoint.safetensors, or an imported one")
     .requiredOption('--data <dir>', 'pictures in class folders');
   return addSettings(command, ['limit', 'device', 'threads']).option(
     '--json',

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Arch, ResNetOptions } from '../nn';
-import type { Checkpoint } from '../train';
+import type { StoredNetwork } from '../train';
 import { ConfigError } from '../train/config';
 import { floors } from './floors';
 import { addSettings, integerFrom } from './options';
@@ -31,7 +31,7 @@ export function addInspect(program: Command, { output }: Context): void {
     .command('inspect')
     .summary('widths, parameters and MACs of a checkpoint or an architecture')
     .description('Widths, parameters and multiply-accumulates of a checkpoint or of an architecture.')
-    .option('--checkpoint <file>', "a run's checkpoint.safetensors");
+    .option('--checkpoint <file>', "a run's checkpoint.safetensors, or an imported one");
   addSettings(command, ['arch', 'widths', 'image', 'stem', 'baseWidth'], {
     arch: null,
     image: '32 with the cifar stem, else 224; of a checkpoint its own',
@@ -42,8 +42,8 @@ export function addInspect(program: Command, { output }: Context): void {
     .action(async (options: InspectOptions) => {
       const { checkpoint: file, arch, json } = options;
       if ((file === undefined) === (arch === undefined)) throw new ConfigError('give either --checkpoint or --arch');
-      const checkpoint = file === undefined ? null : await floors.train().readCheckpoint(file);
-      const info = checkpoint ? inspectCheckpoint(checkpoint, options) : inspectArch(options);
+      const network = file === undefined ? null : await floors.train().readNetwork(file);
+      const info = network ? inspectCheckpoint(network, options) : inspectArch(options);
       if (json) {
         output.out(JSON.stringify(info));
         return;
@@ -63,22 +63,30 @@ export function addInspect(program: Command, { output }: Context): void {
 }
 
 /** What `inspect` tells of a checkpoint. */
-export function inspectCheckpoint({ file, config, progress }: Checkpoint, options: Partial<InspectOptions> = {}) {
+export function inspectCheckpoint(
+  { file, options: network, views, run, source }: StoredNetwork,
+  options: Partial<InspectOptions> = {},
+) {
   for (const name of ['widths', 'stem', 'baseWidth', 'classes'] as const) {
     if (options[name] !== undefined) throw new ConfigError(`--${name} goes with --arch; a checkpoint has its own`);
   }
-  const { arch, image, stem, widths, baseWidth, head, dim } = config;
+  const { arch, stem, baseWidth, head } = network;
+  const image = options.image ?? views.image;
   return {
     checkpoint: file,
-    method: config.method,
+    ...(run && { method: run.config.method }),
     arch,
     stem,
-    image: options.image ?? image,
+    baseWidth,
+    image,
     head,
-    step: progress.step,
-    epoch: progress.step / progress.stepsPerEpoch,
-    epochs: config.epochs,
-    widths: costs({ arch, stem, widths, baseWidth, head, outDim: dim }, options.image ?? image),
+    ...(run && {
+      step: run.progress.step,
+      epoch: run.progress.step / run.progress.stepsPerEpoch,
+      epochs: run.config.epochs,
+    }),
+    ...(source && { imported: source }),
+    widths: costs(network, image),
   };
 }
 

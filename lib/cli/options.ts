@@ -1,5 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import { settingInfo, settingsSchema, type SettingInfo, type SettingName, type Settings } from '../train/config';
+import type { z } from 'zod';
+import { settingsSchema, type SettingName, type Settings } from '../train/config';
+import { describeSetting } from '../train/setting';
 
 /**
  * Adds options for settings of a run; they carry no default, so that a --config file stands below them.
@@ -10,20 +12,22 @@ export function addSettings(
   names: readonly SettingName[],
   defaults: Partial<Record<SettingName, string | null>> = {},
 ): Command {
-  for (const name of names) {
-    const info = settingInfo(name);
-    const text = defaults[name] === undefined ? info.default : defaults[name];
-    const option = new Option(info.option, text == null ? info.help : `${info.help} (default: ${text})`);
-    command.addOption(option.argParser((text) => parseSetting(name, info, text)));
-  }
+  for (const name of names) command.addOption(optionFor(settingsSchema.shape[name], defaults[name]));
   return command;
 }
 
-function parseSetting(name: SettingName, info: SettingInfo, text: string): unknown {
-  const value =
-    info.text === 'string' ? text : info.text === 'number' ? toNumber(text) : text.split(',').map((t) => toNumber(t));
-  if (!settingsSchema.shape[name].safeParse(value).success) throw new InvalidArgumentError(`Expected ${info.expects}.`);
-  return value;
+/** The option of a setting. */
+export function optionFor(schema: z.ZodType, standard?: string | null): Option {
+  const { option, help, expects, text, default: usual } = describeSetting(schema);
+  const told = standard === undefined ? usual : standard;
+  const made = new Option(option, told == null ? help : `${help} (default: ${told})`);
+  if (text === 'flag') return made;
+  return made.argParser((given) => {
+    const value =
+      text === 'string' ? given : text === 'number' ? toNumber(given) : given.split(',').map((t) => toNumber(t));
+    if (!schema.safeParse(value).success) throw new InvalidArgumentError(`Expected ${expects}.`);
+    return value;
+  });
 }
 
 function toNumber(text: string): number {
@@ -32,7 +36,12 @@ function toNumber(text: string): number {
 
 /** The settings among a command's parsed options, without the command's other options. */
 export function settingsOf(options: Record<string, unknown>): Partial<Settings> {
-  return Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(settingsSchema.shape, name)));
+  return optionsIn(settingsSchema, options);
+}
+
+/** The options that are settings of a schema. */
+export function optionsIn(schema: z.ZodObject, options: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(schema.shape, name)));
 }
 
 /** Parser for a number of an option that is no setting. */

@@ -20,6 +20,7 @@ last checkpoint, with the settings in OUT.
 
 Examples:
   $ slimclr pretrain --data cifar10 --epochs 20 --slow-start 10 --limit 10000 --out run
+  $ slimclr pretrain --config recipes/cifar10-cpu.yaml --data cifar10 --limit 10000 --out run
   $ slimclr pretrain --data imagenet --arch resnet50 --batch 256 --precision bf16 --out run
   $ slimclr pretrain --out run --resume`;
 
@@ -31,7 +32,10 @@ export function addPretrain(program: Command, context: Context): void {
   const command = program
     .command('pretrain')
     .summary('pre-train a slimmable network on a folder of pictures, without labels')
-    .description('Pre-trains a slimmable network on a folder of pictures, without labels (MoCo v2 with SlimCLR).')
+    .description(
+      'Pre-trains a slimmable network on a folder of pictures, without labels: SlimCLR on MoCo v2, MoCo v3 or SimCLR. ' +
+        'For comparison also with labels (--method supervised).',
+    )
     .requiredOption('--out <dir>', 'folder of the run')
     .option('--config <file>', 'settings in a YAML or JSON file')
     .option('--resume', 'go on with the run in --out', false)

@@ -4,6 +4,8 @@ import { addBench } from './bench';
 import { addDoctor } from './doctor';
 import { addEmbed } from './embed';
 import { addEval } from './eval';
+import { addExport } from './export';
+import { addImport } from './import';
 import { addInspect } from './inspect';
 import type { Output } from './output';
 import { version } from './package-root';
@@ -45,7 +47,17 @@ function createProgram(context: Context): Command {
     })
     .showHelpAfterError('(--help shows the options)')
     .exitOverride();
-  for (const add of [addQuickstart, addPretrain, addEval, addEmbed, addInspect, addBench, addDoctor])
+  for (const add of [
+    addQuickstart,
+    addPretrain,
+    addEval,
+    addEmbed,
+    addImport,
+    addExport,
+    addInspect,
+    addBench,
+    addDoctor,
+  ])
     add(program, context);
   return program;
 }

@@ -53,7 +53,7 @@ export function addQuickstart(program: Command, context: Context): void {
     const begin = performance.now();
     const report = consoleReport(context.output.terminal);
     const message = (text: string) => report({ type: 'message', text });
-    const { evaluateCheckpoint, pretrain, readCheckpoint, runFiles } = floors.train();
+    const { evaluateCheckpoint, pretrain, readNetwork, runFiles } = floors.train();
     // Only what an earlier quickstart left: never a folder of that name that is somebody's own.
     if (out === defaultOut && existsSync(join(out, runFiles.config))) await rm(out, { recursive: true, force: true });
     else if (existsSync(join(out, runFiles.checkpoint))) {
@@ -77,7 +77,7 @@ export function addQuickstart(program: Command, context: Context): void {
     message('training a linear classifier on the frozen features of every width');
     const { device, threads } = chosen;
     const { accuracy: linear } = await evaluateCheckpoint({ linear: {} }, { checkpoint, data, device, threads });
-    const widths = Object.entries(inspectCheckpoint(await readCheckpoint(checkpoint)).widths);
+    const widths = Object.entries(inspectCheckpoint(await readNetwork(checkpoint)).widths);
     const seconds = (performance.now() - begin) / 1000;
     if (json) {
       const costs = Object.fromEntries(widths.map(([width, { backbone }]) => [width, backbone]));

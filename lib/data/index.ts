@@ -22,6 +22,7 @@ export {
   type ImageSource,
   type TrainingOptions,
 } from './loader';
+export { splitBatch } from './split-batch';
 export type { DecodeOptions } from './batch-decoder';
 export { generateShapes, SHAPE_CLASSES, type ShapesOptions } from './shapes';
 export { writeShapes } from './write-shapes';

@@ -5,7 +5,13 @@
  */
 
 /** What the numbers are drawn for; each purpose has numbers of its own. */
-export const RandomStream = { order: 0x0d01, subset: 0x0d02, shapes: 0x0d03, sample: 0x0d04 } as const;
+export const RandomStream = {
+  order: 0x0d01,
+  subset: 0x0d02,
+  shapes: 0x0d03,
+  sample: 0x0d04,
+  batchShuffle: 0x0d05,
+} as const;
 
 /** One block: four 32-bit words from a counter of four words and a key of two, written into `out`. */
 export function philox4x32(

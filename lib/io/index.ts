@@ -1,4 +1,4 @@
-/** Files: safetensors, atomic replacement, the lock of an output folder, metrics as JSON lines. */
+/** Files: safetensors, checkpoints of torch.save, atomic replacement, the lock of an output folder, metrics as JSON lines. */
 export {
   readSafetensors,
   readSafetensorsHeader,
@@ -12,6 +12,8 @@ export {
   type SafetensorsInfo,
   type SafetensorsTensor,
 } from './safetensors';
+export { readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
+export { TorchFileError } from './torch-source';
 export { atomicWrite, WriteError } from './atomic-write';
 export { acquireRunLock, RunLockError, LOCK_NAME, type RunLock } from './run-lock';
 export { JsonlWriter, readJsonl, JsonlError, type JsonRecord } from './jsonl';

@@ -112,8 +112,16 @@ export async function writeSafetensors(
   await atomicWrite(file, [header, ...entries.map(([, { data }]) => bytesOf(data))]);
 }
 
+/** Bytes of one element. */
+export const itemBytes = (dtype: SafetensorsDType): number => ARRAY_TYPES[dtype].BYTES_PER_ELEMENT;
+
+/** Bytes as an array of their dtype, without a copy; they begin at an address that is a multiple of the element's size. */
+export function arrayOver(dtype: SafetensorsDType, bytes: Uint8Array<ArrayBuffer>): SafetensorsArray {
+  return new ARRAY_TYPES[dtype](bytes.buffer, bytes.byteOffset, bytes.byteLength / itemBytes(dtype));
+}
+
 /** The values of a floating-point tensor as float32: F32 as it is, F16 and BF16 exactly, F64 rounded. */
-export function toFloat32(tensor: SafetensorsTensor): Float32Array {
+export function toFloat32(tensor: SafetensorsTensor): Float32Array<ArrayBuffer> {
   const { dtype, data } = tensor;
   if (data instanceof Float32Array) return data;
   if (data instanceof Float64Array) return Float32Array.from(data);
@@ -124,13 +132,13 @@ export function toFloat32(tensor: SafetensorsTensor): Float32Array {
   );
 }
 
-function bfloat16ToFloat32(bits: Uint16Array): Float32Array {
+function bfloat16ToFloat32(bits: Uint16Array): Float32Array<ArrayBuffer> {
   const words = new Uint32Array(bits.length);
   for (let i = 0; i < bits.length; i++) words[i] = bits[i] << 16;
   return new Float32Array(words.buffer);
 }
 
-function float16ToFloat32(bits: Uint16Array): Float32Array {
+function float16ToFloat32(bits: Uint16Array): Float32Array<ArrayBuffer> {
   const out = new Float32Array(bits.length);
   for (let i = 0; i < bits.length; i++) {
     const sign = bits[i] & 0x8000 ? -1 : 1;
@@ -340,7 +348,6 @@ function checkWritable(file: string, name: string, { dtype, shape, data }: Safet
 
 // ---- small helpers ----
 
-const itemBytes = (dtype: SafetensorsDType): number => ARRAY_TYPES[dtype].BYTES_PER_ELEMENT;
 const elementCount = (shape: readonly number[]): number => shape.reduce((product, n) => product * n, 1);
 const bytesOf = (data: SafetensorsArray): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 const isDType = (value: unknown): value is SafetensorsDType =>

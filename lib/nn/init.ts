@@ -5,11 +5,11 @@ import { full, randn, tensor, type Device, type Tensor } from '../tensor';
  * depends on its seed and architecture alone, not on the device.
  */
 export class Initializer {
-  private stream = 0;
-
+  /** @param stream of the first parameter; a second network of the seed begins beyond those of the first */
   constructor(
     readonly seed: number,
     readonly device?: Device,
+    private stream = 0,
   ) {}
 
   /** N(0, std²). */

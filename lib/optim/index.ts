@@ -1,3 +1,6 @@
+export { AdamW, type AdamWOptions } from './adamw';
+export { LARS, type LARSOptions } from './lars';
+export { Optimizer } from './optimizer';
 export { SGD, type SGDOptions } from './sgd';
 export {
   LEARNING_RATE_MODES,

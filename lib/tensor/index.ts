@@ -20,11 +20,26 @@ export { batchNorm, type BatchNormOptions, type BatchNormParameters } from './op
 export { globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pooling';
 export { linear, type LinearOptions } from './ops/linear';
 export { add, cast, fill, relu, scale } from './ops/elementwise';
+export { concat, indexSelect, reshape } from './ops/rows';
+export { innerProducts } from './ops/inner-products';
 export { mean, sum } from './ops/reductions';
 export { l2Normalize } from './ops/l2-normalize';
 export { softmax, softmaxCrossEntropy } from './ops/softmax';
+export { distill, type DistillOptions } from './ops/distill';
 export { slimInfoNCE, type SlimInfoNCEOptions } from './ops/slim-info-nce';
-export { ema, enqueue, sgd, type SgdOptions } from './ops/update';
+export {
+  adamw,
+  clipGradNorm,
+  ema,
+  enqueue,
+  lars,
+  rescale,
+  sgd,
+  type AdamwOptions,
+  type AdamwState,
+  type LarsOptions,
+  type SgdOptions,
+} from './ops/update';
 export {
   augment,
   augmentParams,
@@ -32,5 +47,6 @@ export {
   type AugmentOptions,
   type AugmentParamsOptions,
   type AugmentRecipe,
+  type AugmentRecipeName,
 } from './ops/augment';
 export { knn, type KnnOptions } from './ops/knn';

@@ -10,7 +10,7 @@ export class CheckpointError extends Error {
 /** The settings that say what was computed, without the paths and the free choices of one machine. */
 export type CheckpointConfig = Omit<
   RunConfig,
-  'data' | 'device' | 'threads' | 'evalEvery' | 'checkpointEvery' | 'logEvery'
+  'data' | 'init' | 'device' | 'threads' | 'evalEvery' | 'checkpointEvery' | 'logEvery'
 >;
 
 /** Where a run stands, beside its tensors. */
@@ -68,10 +68,19 @@ export async function saveCheckpoint(
  */
 export async function readCheckpoint(file: string): Promise<Checkpoint> {
   const { metadata, tensors } = await readSafetensors(file);
+  return parseCheckpoint(file, metadata, tensors);
+}
+
+/** As {@link readCheckpoint}, of a file that was read. */
+export function parseCheckpoint(
+  file: string,
+  metadata: Record<string, string>,
+  tensors: Checkpoint['tensors'],
+): Checkpoint {
   if (metadata.format !== format) {
     throw new CheckpointError(
       `[checkpoint] ${file}: expected a checkpoint of slimclr pretrain (metadata "format": "${format}"), ` +
-        `found ${JSON.stringify(metadata.format ?? null)}; give the checkpoint.safetensors of a run`,
+        `found ${JSON.stringify(metadata.format ?? null)}; give the checkpoint.safetensors of a run, or import a released one`,
     );
   }
   const config = parsePart(file, metadata, 'config');
@@ -89,7 +98,8 @@ export async function readCheckpoint(file: string): Promise<Checkpoint> {
   }
 }
 
-function parsePart(file: string, metadata: Record<string, string>, name: string): Record<string, unknown> {
+/** An object that stands as JSON in the metadata. */
+export function parsePart(file: string, metadata: Record<string, string>, name: string): Record<string, unknown> {
   let value: unknown = null;
   try {
     value = JSON.parse(metadata[name]);

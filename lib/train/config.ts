@@ -1,58 +1,54 @@
-import { readFileSync } from 'node:fs';
-import { extname, resolve } from 'node:path';
-import { parse as parseYaml } from 'yaml';
+import { resolve } from 'node:path';
 import { z } from 'zod';
-import type { LossWeighting } from '../methods';
-import type { Arch } from '../nn';
-import { didYouMean } from './suggest';
+import type { Distillation, LossWeighting } from '../methods';
+import type { Arch, HeadKind } from '../nn';
+import type { LearningRateMode } from '../optim';
+import {
+  ConfigError,
+  describeSetting,
+  flag,
+  integer,
+  number,
+  oneOf,
+  parseSettings,
+  readSettingsFile,
+  setting,
+  show,
+  type SettingInfo,
+} from './setting';
+
+export { ConfigError, type SettingInfo } from './setting';
 
 // Imports types only from the floors below: the command line's --help must work where the addon does not load.
-
-/** A setting that is misspelt, missing or out of its range: wrong usage, told apart from a run that failed. */
-export class ConfigError extends Error {
-  override name = 'ConfigError';
-}
-
-/** What a setting is called on the command line and how it is explained; kept beside its schema. */
-export interface SettingInfo {
-  /** The option as commander writes it: `--epochs <n>`. */
-  option: string;
-  help: string;
-  /** The values it takes, for errors: "an integer of at least 1". */
-  expects: string;
-  /** How its text is read on the command line. */
-  text: 'string' | 'number' | 'numbers';
-  /** The default in words; in the table below only where it depends on other settings. */
-  default?: string;
-  /** True where a resumed run may differ in it: it does not change what is computed. */
-  free?: boolean;
-}
 
 const imagenetArchs = ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152'] as const;
 const cifarArchs = ['resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110'] as const;
 const archs = [...imagenetArchs, ...cifarArchs] as const satisfies readonly Arch[];
 const precisions = ['fp32', 'bf16'] as const;
-const recipes = ['cifar', 'mocov2'] as const;
+const recipes = ['cifar', 'mocov1', 'mocov2', 'mocov3', 'simclr', 'normal'] as const;
+const optimizers = ['sgd', 'nesterov', 'lars', 'adamw'] as const;
+const learningRateModes = ['cos', 'poly', 'htd', 'step'] as const satisfies readonly LearningRateMode[];
+const decayed = ['all', 'weights'] as const;
 const stems = ['cifar', 'imagenet'] as const;
-const heads = ['mocov2_slim', 'mocov2_switch'] as const;
-const distillations = ['similarity', 'none'] as const;
+const methods = ['moco-v2', 'moco-v3', 'simclr', 'supervised'] as const;
+const heads = [
+  'mocov2_slim',
+  'mocov2_switch',
+  'mocov3_slim',
+  'simclr_slim',
+  'supervised',
+  'supervised_switch',
+] as const satisfies readonly HeadKind[];
+const distillations = [
+  'similarity',
+  'kd-features',
+  'mse-features',
+  'mse-logits',
+  'atkd',
+  'dkd',
+  'none',
+] as const satisfies readonly Distillation[];
 const lossWeightSchemes = [0, 1, 2, 3, 5, 6, 7] as const satisfies readonly LossWeighting[];
-
-function setting<T extends z.ZodType>(schema: T, info: SettingInfo): T {
-  return schema.meta({ ...info });
-}
-
-function integer(min: number, option: string, help: string): SettingInfo {
-  return { option: `${option} <n>`, help, expects: `an integer of at least ${min}`, text: 'number' };
-}
-
-function number(expects: string, option: string, help: string): SettingInfo {
-  return { option: `${option} <x>`, help, expects, text: 'number' };
-}
-
-function oneOf(values: readonly unknown[], option: string, help: string): SettingInfo {
-  return { option, help, expects: `one of ${values.join(', ')}`, text: 'string' };
-}
 
 /**
  * The settings of a run. What is left out takes its default here, or, where the default depends on the pictures or
@@ -65,7 +61,10 @@ export const settingsSchema = z.strictObject({
     expects: 'a folder',
     text: 'string',
   }),
-  method: setting(z.enum(['moco-v2']).default('moco-v2'), oneOf(['moco-v2'], '--method <name>', 'pre-training method')),
+  method: setting(
+    z.enum(methods).default('moco-v2'),
+    oneOf(methods, '--method <name>', 'moco-v2, moco-v3, simclr or, with labels, supervised'),
+  ),
   arch: setting(
     z.enum(archs).default('resnet20'),
     oneOf(archs, '--arch <name>', 'network: resnet18/34/50/101/152 or, for small pictures, resnet20/32/44/56/110'),
@@ -87,17 +86,44 @@ export const settingsSchema = z.strictObject({
     default: 'half of the epochs',
   }),
   queue: setting(z.int().min(1).optional(), {
-    ...integer(1, '--queue', 'keys kept as negatives'),
+    ...integer(1, '--queue', 'keys kept as negatives (moco-v2)'),
     default: 'by recipe: 4096, 65536',
   }),
+  optimizer: setting(
+    z.enum(optimizers).default('sgd'),
+    oneOf(optimizers, '--optimizer <name>', 'sgd, nesterov (SGD with Nesterov momentum), lars or adamw'),
+  ),
   lr: setting(z.number().gt(0).optional(), {
-    ...number('a number above 0', '--lr', 'peak learning rate of SGD; cosine decay'),
-    default: 'by recipe: 0.06, 0.2 * batch / 1024',
+    ...number('a number above 0', '--lr', 'learning rate at the end of warm-up'),
+    default: 'sgd by recipe: 0.06, 0.2 * batch / 1024; lars 2.4 * batch / 1024; adamw 0.001',
+  }),
+  slimLr: setting(z.number().gt(0).optional(), {
+    ...number('a number above 0', '--slim-lr', 'what stands in for --lr once the sub-networks have joined'),
+    default: 'the same',
+  }),
+  lrMode: setting(
+    z.enum(learningRateModes).default('cos'),
+    oneOf(learningRateModes, '--lr-mode <name>', 'decay of the learning rate: cos, poly, htd or step'),
+  ),
+  milestones: setting(z.array(z.number().gt(0)).optional(), {
+    option: '--milestones <list>',
+    help: 'epochs at which --lr-mode step multiplies the learning rate by 0.1',
+    expects: 'epochs above 0, such as 60,80',
+    text: 'numbers',
+    default: '60 % and 80 % of the epochs',
   }),
   warmupEpochs: setting(z.number().min(0).optional(), {
     ...number('a number of at least 0', '--warmup-epochs', 'epochs of linear warm-up'),
     default: 'by recipe: 0, 10 (at most a tenth of the epochs)',
   }),
+  accumulate: setting(
+    z.int().min(1).default(1),
+    integer(1, '--accumulate', 'parts that a batch is computed in, one after the other, for less memory'),
+  ),
+  clipGrad: setting(
+    z.number().min(0).default(0),
+    number('a number of at least 0', '--clip-grad', 'largest norm of all gradients together, 0: any'),
+  ),
   precision: setting(
     z.enum(precisions).default('fp32'),
     oneOf(precisions, '--precision <name>', 'fp32, or bf16 mixed precision'),
@@ -115,6 +141,14 @@ export const settingsSchema = z.strictObject({
       free: true,
     },
   ),
+  init: setting(z.string().default(''), {
+    option: '--init <file>',
+    help: 'start from the weights in this file: a checkpoint, or an imported one',
+    expects: 'a file',
+    text: 'string',
+    default: 'random weights',
+    free: true, // a resumed run has weights of its own
+  }),
   seed: setting(z.int().min(0).default(0), integer(0, '--seed', 'seed of all random numbers')),
   limit: setting(z.int().min(0).default(0), integer(0, '--limit', 'train on this many of the pictures, 0: on all')),
   evalEvery: setting(z.int().min(0).default(10), {
@@ -130,8 +164,8 @@ export const settingsSchema = z.strictObject({
     free: true,
   }),
   recipe: setting(z.enum(recipes).optional(), {
-    ...oneOf(recipes, '--recipe <name>', 'augmentations, and the defaults said to be "by recipe": cifar, mocov2'),
-    default: 'cifar up to 64 pixels, else mocov2',
+    ...oneOf(recipes, '--recipe <name>', 'augmentations, and the defaults said to be "by recipe": cifar, any other'),
+    default: 'cifar up to 64 pixels, else by method: mocov2, mocov3, simclr, normal',
   }),
   image: setting(z.int().min(8).max(1024).optional(), {
     ...integer(8, '--image', 'side of the crops in pixels'),
@@ -146,26 +180,57 @@ export const settingsSchema = z.strictObject({
     ...integer(1, '--base-width', 'channels of the first convolution at width 1'),
     default: '16 for resnet20/32/44/56/110, else 64',
   }),
-  head: setting(
-    z.enum(heads).default('mocov2_slim'),
-    oneOf(heads, '--head <name>', 'projector: mocov2_slim (shared) or mocov2_switch (one per width)'),
+  head: setting(z.enum(heads).optional(), {
+    ...oneOf(heads, '--head <name>', 'projector or classifier: _slim (shared) or _switch (one per width)'),
+    default: 'by method: mocov2_slim, mocov3_slim, simclr_slim, supervised_switch',
+  }),
+  dim: setting(z.int().min(1).optional(), {
+    ...integer(1, '--dim', 'size of the embedding'),
+    default: 'by method: 128, 256, 128, the number of classes',
+  }),
+  mlpDim: setting(z.int().min(0).optional(), {
+    ...integer(0, '--mlp-dim', 'hidden channels of the heads of moco-v3 and simclr; 0: none'),
+    default: 'by method: 0, 4096, 2048, 0',
+  }),
+  temperature: setting(z.number().gt(0).optional(), {
+    ...number('a number above 0', '--temperature', 'temperature of the contrastive loss'),
+    default: 'by method: 0.2, 1, 0.1, 1',
+  }),
+  symmetric: setting(
+    z.boolean().default(false),
+    flag('--symmetric', 'moco-v2: both views are queries and keys, as in moco-v3 always'),
   ),
-  dim: setting(z.int().min(1).default(128), integer(1, '--dim', 'size of the embedding')),
-  temperature: setting(
-    z.number().gt(0).default(0.2),
-    number('a number above 0', '--temperature', 'temperature of InfoNCE'),
+  batchNormSplits: setting(
+    z.int().min(1).default(1),
+    integer(1, '--batch-norm-splits', 'moco-v2: groups of a batch that BatchNorm normalises apart, shuffled for keys'),
+  ),
+  labelSmoothing: setting(
+    z.number().min(0).lt(1).default(0.1),
+    number(
+      'a number from 0 up to below 1',
+      '--label-smoothing',
+      'supervised: share of a label spread over all classes',
+    ),
   ),
   distill: setting(
     z.enum(distillations).default('similarity'),
-    oneOf(distillations, '--distill <kind>', 'online distillation: similarity or none'),
+    oneOf(
+      distillations,
+      '--distill <kind>',
+      'online distillation: similarity, kd-features, mse-features, mse-logits, atkd, dkd or none',
+    ),
   ),
-  teacherTemperature: setting(
-    z.number().gt(0).default(5),
-    number('a number above 0', '--teacher-temperature', "distillation: temperature of the full network's similarities"),
-  ),
-  studentTemperature: setting(
-    z.number().gt(0).default(5),
-    number('a number above 0', '--student-temperature', "distillation: temperature of a sub-network's similarities"),
+  teacherTemperature: setting(z.number().gt(0).optional(), {
+    ...number('a number above 0', '--teacher-temperature', "distillation: temperature of the full network's softmax"),
+    default: 'by method: 5, 1, 5, 1',
+  }),
+  studentTemperature: setting(z.number().gt(0).optional(), {
+    ...number('a number above 0', '--student-temperature', "distillation: temperature of a sub-network's softmax"),
+    default: 'by method: 5, 1, 5, 1',
+  }),
+  fullDistill: setting(
+    z.boolean().default(false),
+    flag('--full-distill', 'distillation: all larger widths teach, instead of the full network only'),
   ),
   aux: setting(
     z.number().min(0).max(1).default(0.5),
@@ -177,16 +242,24 @@ export const settingsSchema = z.strictObject({
   }),
   encoderMomentum: setting(z.number().min(0).lt(1).optional(), {
     ...number('a number from 0 up to below 1', '--encoder-momentum', 'momentum of the key encoder'),
-    default: 'by recipe: 0.99, 0.999',
+    default: 'moco-v2 by recipe: 0.99, 0.999; moco-v3: 0.99, rising to 1',
   }),
   momentum: setting(
     z.number().min(0).lt(1).default(0.9),
-    number('a number from 0 up to below 1', '--momentum', 'momentum of SGD'),
+    number('a number from 0 up to below 1', '--momentum', 'momentum of sgd, nesterov and lars'),
   ),
   weightDecay: setting(z.number().min(0).optional(), {
-    ...number('a number of at least 0', '--weight-decay', 'weight decay, of every parameter'),
-    default: 'by recipe: 0.0005, 0.0001',
+    ...number('a number of at least 0', '--weight-decay', 'weight decay'),
+    default: 'sgd by recipe: 0.0005, 0.0001; lars 0.000001; adamw 0.01',
   }),
+  weightDecayOf: setting(
+    z.enum(decayed).default('all'),
+    oneOf(
+      decayed,
+      '--weight-decay-of <which>',
+      'all parameters, or weights without biases and BatchNorm; lars: weights',
+    ),
+  ),
   threads: setting(z.int().min(0).default(0), {
     ...integer(0, '--threads', 'processor threads, 0: all cores'),
     free: true,
@@ -206,10 +279,7 @@ export const settingNames = Object.keys(settingsSchema.shape) as SettingName[];
 
 /** Option, help and default (in words) of a setting. */
 export function settingInfo(name: SettingName): SettingInfo {
-  const schema = settingsSchema.shape[name];
-  const info = schema.meta() as unknown as SettingInfo;
-  const standard = schema.safeParse(undefined);
-  return { ...info, default: info.default ?? (standard.success ? String(standard.data) : undefined) };
+  return describeSetting(settingsSchema.shape[name]);
 }
 
 /**
@@ -218,37 +288,13 @@ export function settingInfo(name: SettingName): SettingInfo {
  * @throws ConfigError naming the setting, what it takes and what it was given
  */
 export function checkSettings(raw: unknown, where = 'settings'): z.output<typeof settingsSchema> {
-  if (raw === null || typeof raw !== 'object' || Array.isArray(raw)) {
-    throw new ConfigError(`[config] ${where}: expected settings by name, such as "epochs: 20", received ${show(raw)}`);
-  }
-  const result = settingsSchema.safeParse(raw);
-  if (!result.success) {
-    throw new ConfigError(`[config] ${where}: ${result.error.issues.flatMap((i) => explain(i, raw)).join('; ')}`);
-  }
-  const widths = [...result.data.widths].sort((a, b) => b - a);
+  const settings = parseSettings(settingsSchema, raw, where);
+  const widths = [...settings.widths].sort((a, b) => b - a);
   if (widths[0] !== 1 || new Set(widths).size < widths.length) {
     const problem = widths[0] === 1 ? 'holds a width twice' : 'must hold 1, the full network';
     throw new ConfigError(`[config] ${where}: widths ${problem}, received ${show(widths)}`);
   }
-  return { ...result.data, widths };
-}
-
-function explain(issue: z.core.$ZodIssue, raw: object): string[] {
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => `unknown setting "${key}"${didYouMean(key, settingNames)}`);
-  }
-  const name = String(issue.path[0]) as SettingName;
-  const value = (raw as Record<string, unknown>)[name];
-  const { expects, option } = settingInfo(name);
-  return [
-    value === undefined
-      ? `${name} is missing, give ${option}`
-      : `${name}: expected ${expects}, received ${show(value)}`,
-  ];
-}
-
-function show(value: unknown): string {
-  return typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value));
+  return { ...settings, widths };
 }
 
 /**
@@ -257,49 +303,46 @@ function show(value: unknown): string {
  * @throws ConfigError where the file cannot be read or parsed, or a name or value is wrong
  */
 export function readSettings(file: string): Partial<Settings> {
-  const isJson = extname(file) === '.json';
-  let source: string;
-  try {
-    source = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new ConfigError(`[config] cannot read ${file}: ${(error as Error).message}`);
-  }
-  let parsed: unknown;
-  try {
-    parsed = isJson ? JSON.parse(source) : parseYaml(source);
-  } catch (error) {
-    throw new ConfigError(`[config] ${file} is not valid ${isJson ? 'JSON' : 'YAML'}: ${(error as Error).message}`);
-  }
-  if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed)) {
-    throw new ConfigError(
-      `[config] ${file}: expected settings by name, such as "epochs: 20", received ${show(parsed)}`,
-    );
-  }
-  const settings: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(parsed)) {
-    const name = key.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    if (Object.hasOwn(settings, name)) throw new ConfigError(`[config] ${file}: ${name} is given twice`);
-    settings[name] = value;
-  }
+  const settings = readSettingsFile(file);
   checkSettings({ data: '.', ...settings }, file); // here, so that an error names the file
   return settings;
 }
 
+interface MethodDefaults extends Pick<RunConfig, 'recipe' | 'dim' | 'mlpDim'> {
+  heads: readonly [HeadKind, ...HeadKind[]];
+  /** Temperatures of the loss and of distillation. */
+  T: number;
+  distillT: number;
+}
+
+/** What a method is run with where nothing else is said; the heads of each, the usual one first. */
+const methodDefaults: Record<RunConfig['method'], MethodDefaults> = {
+  'moco-v2': { recipe: 'mocov2', heads: ['mocov2_slim', 'mocov2_switch'], dim: 128, mlpDim: 0, T: 0.2, distillT: 5 },
+  'moco-v3': { recipe: 'mocov3', heads: ['mocov3_slim'], dim: 256, mlpDim: 4096, T: 1, distillT: 1 },
+  simclr: { recipe: 'simclr', heads: ['simclr_slim'], dim: 128, mlpDim: 2048, T: 0.1, distillT: 5 },
+  supervised: { recipe: 'normal', heads: ['supervised_switch', 'supervised'], dim: 1, mlpDim: 0, T: 1, distillT: 1 },
+};
+
 /**
- * Settles the defaults that depend on the pictures and on the recipe.
+ * Settles the defaults that depend on the pictures, the method and the recipe.
  * @param side the longest side of the pictures, in pixels
+ * @param classes of the pictures, where they are known already
  * @throws ConfigError where settings are wrong or contradict each other
  */
-export function resolveConfig(raw: Settings, side: number): RunConfig {
+export function resolveConfig(raw: Settings, side: number, classes?: number): RunConfig {
   const s = checkSettings(raw);
   const small = (s.image ?? side) <= 64;
-  const recipe = s.recipe ?? (small ? 'cifar' : 'mocov2');
+  const usualOfMethod = methodDefaults[s.method];
+  const recipe = s.recipe ?? (small ? 'cifar' : usualOfMethod.recipe);
   const cifar = recipe === 'cifar';
   const isCifarArch = (cifarArchs as readonly string[]).includes(s.arch);
   const batch = s.batch ?? (cifar ? 128 : 256);
+  const usual = optimizerDefaults(s.optimizer, cifar, batch);
+  const lr = s.lr ?? usual.lr;
   const config: RunConfig = {
     ...s,
     data: resolve(s.data),
+    init: s.init && resolve(s.init),
     recipe,
     batch,
     image: s.image ?? (small ? Math.max(8, side) : 224),
@@ -307,20 +350,88 @@ export function resolveConfig(raw: Settings, side: number): RunConfig {
     baseWidth: s.baseWidth ?? (isCifarArch ? 16 : 64),
     slowStart: s.slowStart ?? s.epochs / 2,
     queue: s.queue ?? (cifar ? 4096 : 65536),
-    lr: s.lr ?? (cifar ? 0.06 : (0.2 * batch) / 1024),
+    lr,
+    slimLr: s.slimLr ?? lr,
+    milestones: s.milestones ?? (s.lrMode === 'step' ? [0.6 * s.epochs, 0.8 * s.epochs] : []),
     warmupEpochs: s.warmupEpochs ?? (cifar ? 0 : Math.min(10, s.epochs / 10)),
-    weightDecay: s.weightDecay ?? (cifar ? 5e-4 : 1e-4),
-    encoderMomentum: s.encoderMomentum ?? (cifar ? 0.99 : 0.999),
+    weightDecay: s.weightDecay ?? usual.weightDecay,
+    encoderMomentum: s.encoderMomentum ?? (cifar || s.method === 'moco-v3' ? 0.99 : 0.999),
+    head: s.head ?? usualOfMethod.heads[0],
+    dim: s.dim ?? (s.method === 'supervised' && classes ? classes : usualOfMethod.dim),
+    mlpDim: s.mlpDim ?? usualOfMethod.mlpDim,
+    temperature: s.temperature ?? usualOfMethod.T,
+    teacherTemperature: s.teacherTemperature ?? usualOfMethod.distillT,
+    studentTemperature: s.studentTemperature ?? usualOfMethod.distillT,
   };
   if (config.warmupEpochs >= config.epochs) {
     throw new ConfigError(`[config] warmupEpochs (${config.warmupEpochs}) must be below epochs (${config.epochs})`);
+  }
+  if (config.milestones.length > 0 && config.lrMode !== 'step') {
+    throw new ConfigError(
+      `[config] milestones are for lrMode step, received lrMode ${config.lrMode}; give one of both`,
+    );
+  }
+  if (config.batch % config.accumulate !== 0 || config.batch / config.accumulate < 2) {
+    throw new ConfigError(
+      `[config] accumulate must part the batch of ${config.batch} into equal parts of at least 2 pictures, received ` +
+        `${config.accumulate}; change one of both`,
+    );
   }
   if (config.stem === 'imagenet' && isCifarArch) {
     throw new ConfigError(
       `[config] ${config.arch} has the cifar stem only; use resnet18 or larger for the imagenet stem`,
     );
   }
+  checkMethod(config, classes);
   return config;
+}
+
+/** @throws ConfigError where a setting does not go with the method */
+function checkMethod(config: RunConfig, classes?: number): void {
+  const { method, head, dim, mlpDim, distill, batch, accumulate, batchNormSplits } = config;
+  const refuse = (problem: string) => {
+    throw new ConfigError(`[config] ${problem}`);
+  };
+  const { heads: allowed, mlpDim: usualMlpDim } = methodDefaults[method];
+  if (!allowed.includes(head)) {
+    refuse(`head of method ${method}: expected ${allowed.join(' or ')}, received ${head}`);
+  }
+  if (mlpDim > 0 !== usualMlpDim > 0) {
+    refuse(`mlpDim of method ${method}: expected ${usualMlpDim > 0 ? 'at least 1' : '0'}, received ${mlpDim}`);
+  }
+  if (method !== 'moco-v2' && (config.symmetric || batchNormSplits > 1)) {
+    refuse(`symmetric and batchNormSplits are for method moco-v2, received ${method}; leave them out`);
+  }
+  if (batch / accumulate < 2 * batchNormSplits) {
+    refuse(
+      `batchNormSplits must leave at least 2 pictures in each group, received ${batchNormSplits} for ` +
+        `${batch / accumulate} pictures; lower it or raise the batch`,
+    );
+  }
+  if (method !== 'supervised') return;
+  if (distill === 'kd-features' || distill === 'mse-features') {
+    refuse(`distill ${distill} compares embeddings, which method supervised lacks; use similarity`);
+  }
+  if (classes === undefined) return;
+  if (classes < 2) refuse('method supervised needs pictures in class folders, train/CLASS/*, of two classes or more');
+  if (dim !== classes) refuse(`dim of method supervised is the number of classes, ${classes}, received ${dim}`);
+}
+
+/** Method.md, "Optimisation"; AdamW's as in PyTorch. */
+function optimizerDefaults(
+  optimizer: (typeof optimizers)[number],
+  cifar: boolean,
+  batch: number,
+): { lr: number; weightDecay: number } {
+  switch (optimizer) {
+    case 'sgd':
+    case 'nesterov':
+      return cifar ? { lr: 0.06, weightDecay: 5e-4 } : { lr: (0.2 * batch) / 1024, weightDecay: 1e-4 };
+    case 'lars':
+      return { lr: (2.4 * batch) / 1024, weightDecay: 1e-6 };
+    case 'adamw':
+      return { lr: 1e-3, weightDecay: 0.01 };
+  }
 }
 
 /** The settings in which a run differs from a checkpoint so that it cannot continue it, each with both values. */

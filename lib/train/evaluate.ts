@@ -72,12 +72,12 @@ export async function evaluateCheckpoint(
 ): Promise<{ accuracy: Record<string, number>; chance: number }> {
   const folder = await scanImageFolder(data);
   const { device } = prepareDevice({ device: name, threads, precision: 'fp32' });
-  const { encoder, checkpoint } = await loadEncoder(file, device);
+  const { encoder, network } = await loadEncoder(file, device);
   try {
     const before = await fingerprint(encoder);
-    const pictures = await loadPictures(folder, { ...checkpoint.config, limit }, report);
+    const pictures = await loadPictures(folder, { ...network.views, limit }, report);
     report({ type: 'message', text: `computing features at widths ${encoder.widths.join(', ')}` });
-    const { train, test } = await frozenFeatures(encoder, pictures, checkpoint.config, device);
+    const { train, test } = await frozenFeatures(encoder, pictures, network.views, device);
     const classes = pictures.classes.length;
     const accuracy =
       'knn' in what

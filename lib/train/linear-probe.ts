@@ -1,6 +1,6 @@
 import { Philox, permutation } from '../data';
 import { fixedChannels, Initializer, SlimmableLinear, SwitchableLinear } from '../nn';
-import { SGD } from '../optim';
+import { learningRate, SGD } from '../optim';
 import {
   add,
   backward,
@@ -16,23 +16,9 @@ import {
 } from '../tensor';
 import type { FeatureSet } from './features';
 import { countCorrect } from './knn';
+import { checkProbe, type ProbeSettings } from './probe-config';
 
-export interface LinearProbeOptions {
-  /** One layer per width (`switchable`, default), or one layer sliced to each width's features, for comparison. */
-  probe?: 'switchable' | 'slimmable';
-  /**
-   * Sub-networks' probes learn from the labels and from the full width's probe in equal parts (`distill`, default, as
-   * released), or from the labels alone.
-   */
-  loss?: 'distill' | 'labels';
-  /** Learning rate for features of mean length 1; default 30. Times 0.1 at 60 % and at 80 % of the epochs. */
-  lr?: number;
-  /** Default 100. */
-  epochs?: number;
-  /** Default 256. */
-  batch?: number;
-  /** Default 0. */
-  seed?: number;
+export interface LinearProbeOptions extends ProbeSettings {
   /** Told after each epoch. */
   onEpoch?: (epoch: number, epochs: number) => void;
 }
@@ -44,8 +30,8 @@ const stepsAhead = 16;
 
 /**
  * Top-1 accuracy of linear classifiers trained on frozen features, one for every width (method.md, "Evaluation"): SGD
- * with momentum 0.9, without weight decay. Each width's features are divided by their root mean square length, so that
- * one learning rate suits every network; a linear classifier is as good with as without.
+ * with momentum 0.9, without weight decay. Each width's features are divided by their root mean square length unless
+ * `features` is `raw`, so that one learning rate suits every network; a linear classifier is as good with as without.
  * @returns shares from 0 to 1 by width
  */
 export async function linearAccuracy(
@@ -53,20 +39,21 @@ export async function linearAccuracy(
   test: FeatureSet,
   classes: number,
   device: Device,
-  options: LinearProbeOptions = {},
+  { onEpoch, ...settings }: LinearProbeOptions = {},
 ): Promise<Record<string, number>> {
-  const { probe = 'switchable', loss = 'distill', lr = 30, epochs = 100, batch = 256, seed = 0, onEpoch } = options;
+  const { probe, loss, features, lr, lrMode, epochs, batch, seed } = checkProbe(settings);
   const Linear = probe === 'switchable' ? SwitchableLinear : SlimmableLinear;
   const layer = new Linear(new Initializer(seed, device), train.dims, fixedChannels(classes, train.dims));
   const optimizer = new SGD(layer.parameters(), { momentum: 0.9, weightDecay: 0 });
-  const factors = train.features.map((rows, i) => 1 / meanLength(rows, train.dims[i]));
+  const factors = train.features.map((rows, i) => (features === 'raw' ? 1 : 1 / meanLength(rows, train.dims[i])));
   const logitsOf = (set: FeatureSet, rows: Int32Array, i: number) =>
     layer.forward(gather(set.features[i], set.dims[i], rows, factors[i], device), i);
   const count = train.labels.length;
+  const schedule = { mode: lrMode, lr, steps: epochs, milestones: [0.6 * epochs, 0.8 * epochs] };
   try {
     let step = 0;
     for (let epoch = 0; epoch < epochs; epoch++) {
-      optimizer.setLearningRate(lr * (epoch >= 0.8 * epochs ? 0.01 : epoch >= 0.6 * epochs ? 0.1 : 1));
+      optimizer.setLearningRate(learningRate(schedule, epoch));
       const order = permutation(count, new Philox(seed, orderStream, epoch));
       for (let begin = 0; begin < count; begin += batch) {
         const rows = order.subarray(begin, begin + batch);

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { imageCount, scanImageFolder, stepsPerEpoch, trainingBatches, type Batch } from '../data';
+import { imageCount, scanImageFolder, splitBatch, stepsPerEpoch, trainingBatches, type Batch } from '../data';
 import { acquireRunLock, atomicWrite, JsonlWriter, readJsonl } from '../io';
-import { MoCoV2, type StepLoss } from '../methods';
+import type { Method, StepLoss } from '../methods';
 import { loadTensors, readState } from '../nn';
-import { learningRate, SGD } from '../optim';
+import type { Optimizer } from '../optim';
 import { scope, type Device } from '../tensor';
 import {
   CheckpointError,
@@ -17,8 +17,11 @@ import {
 } from './checkpoint';
 import { ConfigError, differences, readSettings, resolveConfig, type RunConfig, type Settings } from './config';
 import { prepareDevice } from './device';
-import { networkOptions } from './encoder';
+import { checkInitial, startFrom } from './encoder';
 import { evaluateKnn } from './evaluate';
+import { makeMethod } from './method';
+import { readNetwork, type StoredNetwork } from './network';
+import { learningRateAt, makeOptimizer } from './optimizer';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
 import type { Report } from './report';
 import { Views } from './views';
@@ -84,8 +87,10 @@ export async function pretrain(settings: Partial<Settings>, options: PretrainOpt
     if (!resume && existsSync(checkpointFile)) {
       throw new ConfigError(`[pretrain] ${out} already holds a run; go on with --resume, or choose another folder`);
     }
-    const config = resolveConfig(merged, await longestSide(folder.train));
+    const config = resolveConfig(merged, await longestSide(folder.train), folder.classes.length);
     const checkpoint = resume ? await readCheckpoint(checkpointFile) : null;
+    const initial = !resume && config.init ? await readNetwork(config.init) : null;
+    if (initial) checkInitial(initial, config);
     const changed = checkpoint ? differences(config, checkpoint.config) : [];
     if (changed.length > 0) {
       throw new ConfigError(
@@ -97,7 +102,7 @@ export async function pretrain(settings: Partial<Settings>, options: PretrainOpt
     const pictures = await loadPictures(folder, config, report);
     const run = new Run(config, pictures, device, options);
     try {
-      run.open(checkpoint);
+      run.open(checkpoint, initial);
       await atomicWrite(join(out, runFiles.config), [Buffer.from(`${JSON.stringify(config, null, 2)}\n`)]);
       return await run.train();
     } finally {
@@ -133,11 +138,13 @@ class LossWindow {
   }
 }
 
+const mean = (values: readonly number[]) => values.reduce((a, b) => a + b) / values.length;
+
 /** One run in memory: the method, its optimizer and where it stands. */
 class Run {
   private step = 0;
-  private readonly method: MoCoV2;
-  private readonly optimizer: SGD;
+  private readonly method: Method;
+  private readonly optimizer: Optimizer;
   private readonly views: Views;
   private readonly stepsPerEpoch: number;
   private readonly steps: number;
@@ -166,28 +173,21 @@ class Run {
     }
     this.digest = digestOf(pictures.train, config.data);
     this.checkpointFile = join(options.out, runFiles.checkpoint);
-    this.method = new MoCoV2({
-      ...networkOptions(config),
-      device,
-      head: config.head,
-      dim: config.dim,
-      queueSize: config.queue,
-      temperature: config.temperature,
-      encoderMomentum: config.encoderMomentum,
-      distill: config.distill,
-      teacherTemperature: config.teacherTemperature,
-      studentTemperature: config.studentTemperature,
-      aux: config.aux,
-      lossWeighting: config.lossWeights,
-    });
-    this.optimizer = new SGD(this.method.parameters(), config);
+    this.method = makeMethod(config, device);
+    this.optimizer = makeOptimizer(this.method.parameters(), config);
     this.views = new Views(pictures.train, config, device);
   }
 
-  /** Begins anew, or sets everything to where the checkpoint stands. */
-  open(checkpoint: Checkpoint | null): void {
+  /** Begins anew, perhaps from the weights of an initial network, or sets everything to where the checkpoint stands. */
+  open(checkpoint: Checkpoint | null, initial: StoredNetwork | null): void {
     const metricsFile = join(this.options.out, runFiles.metrics);
     if (!checkpoint) {
+      if (initial) {
+        const { encoder, momentumEncoder } = this.method;
+        const copied = startFrom(encoder, initial);
+        if (momentumEncoder) startFrom(momentumEncoder, initial);
+        this.report({ type: 'message', text: `starting from ${initial.file}: ${copied}` });
+      }
       this.metrics = JsonlWriter.create(metricsFile);
       return;
     }
@@ -211,7 +211,7 @@ class Run {
     }
     try {
       this.method.loadState(withPrefix(tensors, 'module.'));
-      loadTensors('the optimizer', this.optimizer.momentumBuffers, withPrefix(tensors, 'optimizer.momentum.'));
+      loadTensors('the optimizer', this.optimizer.state, withPrefix(tensors, 'optimizer.'));
     } catch (error) {
       throw new CheckpointError(`[checkpoint] ${file}: ${(error as Error).message}`);
     }
@@ -245,7 +245,7 @@ class Run {
     let pending: Promise<void> = Promise.resolve();
     if (this.step < this.steps && !signal?.aborted) {
       for await (const batch of batches) {
-        const lr = learningRate(this.schedule, this.step);
+        const lr = learningRateAt(this.config, this.step, this.stepsPerEpoch, this.slim);
         const losses = this.enqueue(batch, lr);
         // The step before is awaited while this one computes, so that the device never waits for JavaScript.
         await pending;
@@ -275,31 +275,54 @@ class Run {
     return Math.ceil(this.config.slowStart * this.stepsPerEpoch);
   }
 
-  private get schedule() {
-    const { lr, warmupEpochs } = this.config;
-    return { lr, steps: this.steps, warmupSteps: Math.round(warmupEpochs * this.stepsPerEpoch) };
+  /** Whether the sub-networks take part in the next step. */
+  private get slim(): boolean {
+    return this.step >= this.slowStartSteps;
   }
 
-  /** Enqueues a whole step; nothing waits. */
-  private enqueue(batch: Batch, lr: number): StepLoss {
-    const slim = this.step >= this.slowStartSteps;
-    this.optimizer.setLearningRate(lr);
+  /** Enqueues a whole step; nothing waits. Returns the losses of the batch's parts. */
+  private enqueue(batch: Batch, lr: number): StepLoss[] {
+    const { method, optimizer, views, slim } = this;
+    const { accumulate, clipGrad } = this.config;
+    optimizer.setLearningRate(lr);
     return scope(() => {
-      const { query, key } = this.views.training(batch, this.step * this.config.batch);
-      this.optimizer.zeroGrad();
-      const losses = this.method.step(query, key, { slim });
-      this.optimizer.step();
+      optimizer.zeroGrad();
+      const parts = splitBatch(batch, accumulate);
+      const losses = parts.map((part, i) =>
+        scope(() => {
+          const drawn = this.step * this.config.batch + i * part.indices.length;
+          const options = { slim, first: i === 0, last: i === parts.length - 1, progress: this.step / this.steps };
+          if (this.config.method === 'supervised') {
+            const { query, labels } = views.labelled(part, drawn);
+            return method.step(query, labels, options);
+          }
+          const { query, key } = views.training(part, drawn);
+          return method.step(query, key, options);
+        }),
+      );
+      // Losses are means over a part's pictures.
+      if (accumulate > 1) optimizer.scaleGradients(1 / accumulate);
+      if (clipGrad > 0) optimizer.clipGradNorm(clipGrad);
+      optimizer.step();
       return losses;
     });
   }
 
-  /** Waits for a step's losses, checks them and logs. */
-  private async read(losses: StepLoss, step: number, lr: number): Promise<void> {
-    const [total, perWidth] = await Promise.all([losses.loss.item(), losses.perWidth.data()]);
-    losses.loss.dispose();
-    losses.perWidth.dispose();
-    this.checkFinite(total, perWidth as Float32Array, step, lr);
-    this.window.add(total, perWidth as Float32Array);
+  /** Waits for the losses of a step's parts, checks their means and logs. */
+  private async read(parts: readonly StepLoss[], step: number, lr: number): Promise<void> {
+    // All asked for at once: a read waits for what was enqueued before it, soon also for the next step.
+    const [totals, widths] = await Promise.all([
+      Promise.all(parts.map((part) => part.loss.item())),
+      Promise.all(parts.map((part) => part.perWidth.data() as Promise<Float32Array>)),
+    ]);
+    for (const { loss, perWidth } of parts) {
+      loss.dispose();
+      perWidth.dispose();
+    }
+    const total = mean(totals);
+    const perWidth = widths[0].map((_, i) => mean(widths.map((losses) => losses[i])));
+    this.checkFinite(total, perWidth, step, lr);
+    this.window.add(total, perWidth);
     this.report({ type: 'progress', step });
     if (step % this.config.logEvery !== 0 && step !== this.slowStartSteps && step !== this.steps) return;
     const { loss, losses: byWidth, ms } = this.window.means(this.method.widths);
@@ -327,7 +350,7 @@ class Run {
     const epoch = this.step / this.stepsPerEpoch;
     if (evalEvery === 0 || !this.pictures.test || (epoch % evalEvery !== 0 && this.step !== this.steps)) return;
     const { signal } = this.options;
-    const knn = await evaluateKnn(this.method.encoderQ, this.pictures, this.config, this.device, { signal }).catch(
+    const knn = await evaluateKnn(this.method.encoder, this.pictures, this.config, this.device, { signal }).catch(
       (error: unknown) => {
         this.evaluationLeftOut = signal?.aborted ?? false;
         if (this.evaluationLeftOut) return null;
@@ -343,7 +366,7 @@ class Run {
   private async save(): Promise<void> {
     const state = new Map([
       ...underPrefix(await this.method.state(), 'module.'),
-      ...underPrefix(await readState(this.optimizer.momentumBuffers), 'optimizer.momentum.'),
+      ...underPrefix(await readState(this.optimizer.state), 'optimizer.'),
     ]);
     const { step, stepsPerEpoch, digest } = this;
     const progress: Progress = { step, stepsPerEpoch, pictures: imageCount(this.pictures.train), digest };
@@ -352,12 +375,16 @@ class Run {
     this.savedStep = this.step;
   }
 
-  /** What a step of all widths costs, in steps of the full network alone: key forward 1, query forward and backward 3. */
+  /**
+   * What a step of all widths costs, in steps of the full network alone: forward and backward of each 3, and the forward
+   * pass of a key encoder 1.
+   */
   private slimCost(): number {
     const { image } = this.config;
-    const { encoderQ, widths } = this.method;
-    const macs = widths.map((_, i) => encoderQ.cost(i, [image, image]).backbone.macs);
-    return (1 + (3 * macs.reduce((a, b) => a + b)) / macs[0]) / 4;
+    const { encoder, momentumEncoder, widths } = this.method;
+    const macs = widths.map((_, i) => encoder.cost(i, [image, image]).backbone.macs);
+    const key = momentumEncoder ? 1 : 0;
+    return (key + (3 * macs.reduce((a, b) => a + b)) / macs[0]) / (key + 3);
   }
 
   private result(): PretrainResult {

@@ -1,12 +1,34 @@
 import type { Batch, ImageSource } from '../data';
-import { augment, augmentParams, keep, tensor, type Device, type DType, type Tensor } from '../tensor';
+import {
+  augment,
+  augmentParams,
+  keep,
+  tensor,
+  type Device,
+  type DType,
+  type AugmentRecipeName,
+  type Tensor,
+} from '../tensor';
 import type { CheckpointConfig } from './checkpoint';
+
+type Recipe = CheckpointConfig['recipe'];
+
+const imagenet = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] } as const;
 
 /** Mean and standard deviation of red, green and blue (0 to 1) that a recipe normalises pictures with. */
 export const normalisation = {
   cifar: { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.201] },
-  mocov2: { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] },
-} as const;
+  mocov1: imagenet,
+  mocov2: imagenet,
+  mocov3: imagenet,
+  simclr: imagenet,
+  normal: imagenet,
+} as const satisfies Record<Recipe, unknown>;
+
+/** The augmentations of both views. MoCo v3's differ: one is always blurred, the other seldom, but may be solarized. */
+function augmentations(recipe: Recipe): { query: AugmentRecipeName; key: AugmentRecipeName } {
+  return recipe === 'mocov3' ? { query: 'mocov3-view1', key: 'mocov3-view2' } : { query: recipe, key: recipe };
+}
 
 // Philox streams of the two views, beyond those of the parameters (from 0) and of the queue (2^20).
 const viewStreams = { query: 2 ** 20 + 1, key: 2 ** 20 + 2 };
@@ -38,12 +60,20 @@ export class Views {
    * @param drawn pictures that the run drew before: what is random depends on it and the seed alone
    */
   training(batch: Batch, drawn: number): { query: Tensor; key: Tensor } {
-    const { recipe, seed } = this.settings;
     const pictures = this.place(batch);
     this.drawn.copyFrom([drawn]);
-    const view = (stream: number) =>
-      this.render(pictures, augmentParams(recipe, pictures.sizes, { seed, stream, offset: this.drawn }));
-    return { query: view(viewStreams.query), key: view(viewStreams.key) };
+    return { query: this.view(pictures, 'query'), key: this.view(pictures, 'key') };
+  }
+
+  /**
+   * One random view of each picture, [N, 3, image, image], and the classes [N].
+   * @param batch of pictures that have classes
+   * @param drawn as of {@link training}
+   */
+  labelled(batch: Batch, drawn: number): { query: Tensor; labels: Tensor } {
+    this.drawn.copyFrom([drawn]);
+    const labels = tensor(batch.labels!, [batch.indices.length], { device: this.device });
+    return { query: this.view(this.place(batch), 'query'), labels };
   }
 
   /**
@@ -62,17 +92,31 @@ export class Views {
     this.drawn.dispose();
   }
 
-  private place({ pixels, offsets, sizes }: Batch): { pixels: Tensor; offsets: Tensor; sizes: Tensor } {
+  private place(batch: Batch): { pixels: Tensor; offsets: Tensor; sizes: Tensor } {
     const { device } = this;
+    const { pixels, offsets } = this.resident ? batch : ownPixels(batch);
     return {
       pixels: this.resident ?? tensor(pixels, [pixels.length], { device }),
       offsets: tensor(offsets, [offsets.length], { device }),
-      sizes: tensor(sizes, [offsets.length, 2], { device }),
+      sizes: tensor(batch.sizes, [offsets.length, 2], { device }),
     };
+  }
+
+  private view(pictures: ReturnType<Views['place']>, which: 'query' | 'key'): Tensor {
+    const { recipe, seed } = this.settings;
+    const options = { seed, stream: viewStreams[which], offset: this.drawn };
+    return this.render(pictures, augmentParams(augmentations(recipe)[which], pictures.sizes, options));
   }
 
   private render({ pixels, offsets, sizes }: ReturnType<Views['place']>, params: Tensor): Tensor {
     const { recipe, image } = this.settings;
     return augment(pixels, offsets, sizes, params, { size: image, ...normalisation[recipe], dtype: this.dtype });
   }
+}
+
+/** The pixels of a batch's pictures alone, where it is a part of another: pictures from files lie one after the other. */
+function ownPixels({ pixels, offsets, sizes }: Batch): Pick<Batch, 'pixels' | 'offsets'> {
+  const [begin, last] = [offsets[0], offsets.length - 1];
+  const end = Number(offsets[last]) + 3 * sizes[2 * last] * sizes[2 * last + 1];
+  return { pixels: pixels.subarray(Number(begin), end), offsets: offsets.map((at) => at - begin) };
 }

@@ -18,6 +18,22 @@ Napi::Value info_nce(const Args& a) {
   return wrap_all(a, r.loss, r.per_width, r.gradients);
 }
 
+Napi::Value distill(const Args& a) {
+  std::string name = a.string(0, "kind");
+  std::optional<Distill::Kind> kind;
+  for (auto [known, value] : {std::pair{"kd", Distill::Kind::kd},
+                              {"mse", Distill::Kind::mse},
+                              {"atkd", Distill::Kind::atkd},
+                              {"dkd", Distill::Kind::dkd}})
+    if (name == known) kind = value;
+  check_range(kind.has_value(), a.op(), "expected kind to be 'kd', 'mse', 'atkd' or 'dkd', received '",
+              name.substr(0, 40), "'");
+  ops::DistillResult r = ops::distill(a.tensor(1, "student"), a.tensor(2, "teacher"), a.optional_tensor(3, "positives"),
+                                      a.boolean(4, "wantGradient"),
+                                      {*kind, a.number(5, "teacherTemperature"), a.number(6, "studentTemperature")});
+  return wrap_all(a, r.loss, r.gradient);
+}
+
 // A recipe by name, or as an object whose keys are the fields of AugmentRecipe.
 AugmentRecipe recipe(const Args& a, size_t i) {
   Napi::Value value = a.value(i);
@@ -45,7 +61,11 @@ AugmentRecipe recipe(const Args& a, size_t i) {
   for (uint32_t k = 0, length = keys.Length(); k < length; ++k) {
     std::string key = keys.Get(k).ToString().Utf8Value();
     std::string shown = key.substr(0, 40);
+    bool known = key == "grayFirst" || key == "centreResize";
+    for (auto& field : fields) known = known || key == field.first;
+    check_range(known, a.op(), "unknown key recipe.", shown);
     Napi::Value v = object.Get(key);
+    if (v.IsUndefined()) continue;
     if (key == "grayFirst") {
       check_type(v.IsBoolean(), a.op(), "expected recipe.grayFirst to be a boolean, received ", describe_js(v));
       r.gray_first = v.As<Napi::Boolean>().Value();
@@ -55,18 +75,13 @@ AugmentRecipe recipe(const Args& a, size_t i) {
     double number = v.As<Napi::Number>().DoubleValue();
     check_range(number >= -1e6 && number <= 1e6, a.op(), "expected recipe.", shown, " to be a finite number, received ",
                 number);
-    bool known = key == "centreResize";
-    if (known) {
+    if (key == "centreResize") {
       check_range(number >= 0 && number <= 16384 && number == std::trunc(number), a.op(),
                   "expected recipe.centreResize to be an integer in 0…16384, received ", number);
       r.centre_resize = static_cast<int>(number);
     }
     for (auto& [name, field] : fields)
-      if (key == name) {
-        *field = static_cast<float>(number);
-        known = true;
-      }
-    check_range(known, a.op(), "unknown key recipe.", shown);
+      if (key == name) *field = static_cast<float>(number);
   }
   return r;
 }
@@ -92,11 +107,29 @@ Napi::Value augment(const Args& a) {
 
 void init_train(Napi::Object exports) {
   define(exports, "slimInfoNCE", info_nce);
+  define(exports, "distill", distill);
   define(exports, "sgd", [](const Args& a) {
     ops::sgd(a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "momentumBuffers"), a.tensor(3, "lr"),
              {a.number(4, "momentum"), a.boolean(5, "nesterov"), a.floats(6, "weightDecay")});
     return a.env().Undefined();
   });
+  define(exports, "lars", [](const Args& a) {
+    ops::lars(a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "momentumBuffers"), a.tensor(3, "lr"),
+              {a.number(4, "momentum"), a.number(5, "weightDecay"), a.number(6, "trustCoefficient")});
+    return a.env().Undefined();
+  });
+  define(exports, "adamw", [](const Args& a) {
+    ops::adamw(a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "expAvgs"), a.tensors(3, "expAvgSqs"),
+               a.tensors(4, "steps"), a.tensor(5, "lr"),
+               {a.number(6, "beta1"), a.number(7, "beta2"), a.number(8, "eps"), a.floats(9, "weightDecay")});
+    return a.env().Undefined();
+  });
+  define(exports, "rescale", [](const Args& a) {
+    ops::rescale(a.tensors(0, "tensors"), a.number(1, "factor"));
+    return a.env().Undefined();
+  });
+  define(exports, "clipGradNorm",
+         [](const Args& a) { return wrap(a, ops::clip_grad_norm(a.tensors(0, "grads"), a.number(1, "maxNorm"))); });
   define(exports, "ema", [](const Args& a) {
     ops::ema(a.tensors(0, "targets"), a.tensors(1, "sources"), a.tensor(2, "m"));
     return a.env().Undefined();

@@ -32,9 +32,23 @@ struct InfoNce {
   bool full_distill;  // teach by the mean of all larger widths
 };
 
+struct Distill {
+  enum class Kind { kd, mse, atkd, dkd } kind;
+  double teacher_temperature, student_temperature;  // of kd
+};
+
 struct Sgd {
   double momentum;
   bool nesterov;
+  std::vector<float> weight_decay;  // one per parameter
+};
+
+struct Lars {
+  double momentum, weight_decay, trust_coefficient;
+};
+
+struct AdamW {
+  double beta1, beta2, eps;
   std::vector<float> weight_decay;  // one per parameter
 };
 
@@ -91,6 +105,11 @@ class Backend {
   virtual void linear_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) = 0;
   virtual void linear_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor& dbias) = 0;
 
+  // y[m] = row index[m] (int32) of all inputs on top of each other; rows are of one type, shape and layout.
+  virtual void index_select(const std::vector<Tensor>& inputs, const Tensor& index, const Tensor& y) = 0;
+  // dx[r] = Σ dy[m] over the m with index[m] = first + r; float32.
+  virtual void index_add(const Tensor& dy, const Tensor& index, int64_t first, const Tensor& dx) = 0;
+
   virtual void relu_forward(const Tensor& x, const Tensor& y) = 0;
   virtual void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) = 0;
   virtual void add(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
@@ -115,8 +134,23 @@ class Backend {
                         const Tensor& weights, const Tensor& loss, const Tensor& per_width,
                         const std::vector<Tensor>& gradients, const InfoNce& p) = 0;
 
+  // Distillation of teacher into student, [N, C] each; positives int32 [N] for dkd, else without buffer. gradient =
+  // ∂loss/∂student, or without buffer.
+  virtual void distill(const Tensor& student, const Tensor& teacher, const Tensor& positives, const Tensor& loss,
+                       const Tensor& gradient, const Distill& p) = 0;
+
   virtual void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                    const std::vector<Tensor>& momenta, const Tensor& lr, const Sgd& p) = 0;
+  // Parameters of one dimension or none are neither decayed nor scaled.
+  virtual void lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                    const std::vector<Tensor>& momenta, const Tensor& lr, const Lars& p) = 0;
+  // steps: one element per parameter, counted up.
+  virtual void adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                     const std::vector<Tensor>& exp_avgs, const std::vector<Tensor>& exp_avg_sqs,
+                     const std::vector<Tensor>& steps, const Tensor& lr, const AdamW& p) = 0;
+  virtual void rescale(const std::vector<Tensor>& tensors, double factor) = 0;
+  // norm[0] = the norm of all; above max_norm every element is scaled by max_norm / (norm + 1e-6).
+  virtual void clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) = 0;
   virtual void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) = 0;
   virtual void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) = 0;
 

@@ -41,6 +41,13 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Optional& bias, int64
 Tensor linear_backward_data(const Tensor& dy, const Tensor& weight, int64_t in_features);
 void linear_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dweight, const Optional& dbias);
 
+// The same memory under another shape of as many elements.
+Tensor reshape(const Tensor& x, const Shape& shape);
+// The rows (slices of the first dimension) that `index` names, of all inputs on top of each other.
+Tensor index_select(const std::vector<Tensor>& inputs, const Tensor& index);
+// Its gradient with respect to the input that has the shape and begins at row `first` of all.
+Tensor index_select_backward(const Tensor& dy, const Tensor& index, int64_t first, const Shape& shape);
+
 Tensor relu(const Tensor& x);
 Tensor relu_backward(const Tensor& y, const Tensor& dy);
 Tensor add(const Tensor& a, const Tensor& b);
@@ -70,8 +77,21 @@ struct InfoNceResult {
 InfoNceResult info_nce(const std::vector<Tensor>& queries, const Tensor& key, const Tensor& queue,
                        const Tensor& weights, bool want_gradients, const InfoNce& p);
 
+struct DistillResult {
+  Tensor loss;
+  Optional gradient;
+};
+DistillResult distill(const Tensor& student, const Tensor& teacher, const Optional& positives, bool want_gradient,
+                      const Distill& p);
+
 void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
          const Tensor& lr, const Sgd& p);
+void lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
+          const Tensor& lr, const Lars& p);
+void adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avgs,
+           const std::vector<Tensor>& exp_avg_sqs, const std::vector<Tensor>& steps, const Tensor& lr, const AdamW& p);
+void rescale(const std::vector<Tensor>& tensors, double factor);
+Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm);
 void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m);
 void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer);
 

@@ -1,5 +1,6 @@
 // Element-wise ops, reductions, copies and row-wise functions.
 #include <cmath>
+#include <cstdint>
 
 #include "core/checks.h"
 #include "core/ops.h"
@@ -32,6 +33,68 @@ void check_scalar(const char* op, const char* name, const Tensor& t, const Tenso
 }
 
 }  // namespace
+
+Tensor reshape(const Tensor& x, const Shape& shape) {
+  const char* op = "reshape";
+  check_range(count(op, shape) == x.size(), op, "expected a shape of ", x.size(), " elements for ", describe(x),
+              ", received ", to_string(shape));
+  check_type(x.block == 1, op, "expected a tensor in plain layout, received an activation ", describe(x));
+  Tensor y = x;
+  y.shape = shape;
+  return y;
+}
+
+namespace {
+
+void check_index(const char* op, const Tensor& index, const Tensor& x) {
+  check_rank(op, "index", index, 1);
+  check_dtype(op, "index", index, DType::i32);
+  check_device(op, index, x);
+}
+
+}  // namespace
+
+Tensor index_select(const std::vector<Tensor>& inputs, const Tensor& index) {
+  const char* op = "indexSelect";
+  check_range(!inputs.empty() && inputs.size() <= 1024, op, "expected 1…1024 inputs, received ", inputs.size());
+  const Tensor& first = inputs[0];
+  std::vector<Tensor> alike;
+  int64_t rows = 0;
+  for (const Tensor& x : inputs) {
+    check_type(!x.shape.empty(), op, "expected inputs of at least 1 dimension, received ", describe(x));
+    check_device(op, x, first);
+    check_range(x.dtype == first.dtype &&
+                    Shape(x.shape.begin() + 1, x.shape.end()) == Shape(first.shape.begin() + 1, first.shape.end()),
+                op, "expected inputs alike but for the first dimension, received ", describe(first), " and ",
+                describe(x));
+    if (x.block != first.block) check_floating(op, "inputs", x);  // only activations change their layout
+    alike.push_back(in_block(op, x, first.block));
+    rows += x.dim(0);
+  }
+  check_range(rows <= INT32_MAX, op, "expected below 2^31 rows, received ", rows);
+  check_index(op, index, first);
+  Tensor y = first;
+  y.shape[0] = index.dim(0);
+  count(op, y.shape);
+  y.buffer = std::make_shared<Buffer>(first.buffer->allocator(), y.bytes());
+  if (y.size() > 0) first.device->backend().index_select(alike, index, y);
+  return y;
+}
+
+Tensor index_select_backward(const Tensor& dy, const Tensor& index, int64_t first, const Shape& shape) {
+  const char* op = "indexSelectBackward";
+  check_dtype(op, "dy", dy, DType::f32);
+  check_type(dy.block == 1, op, "expected dy in plain layout, received an activation ", describe(dy));
+  check_index(op, index, dy);
+  check_range(first >= 0 && first <= INT32_MAX, op, "expected first in 0…2^31 - 1, received ", first);
+  check_type(!shape.empty(), op, "expected a shape of at least 1 dimension");
+  Shape expected = shape;
+  expected[0] = index.dim(0);
+  check_shape(op, "dy", dy, expected);
+  Tensor dx = dy.device->empty(op, shape, DType::f32);
+  if (dx.size() > 0) dy.device->backend().index_add(dy, index, first, dx);
+  return dx;
+}
 
 Tensor relu(const Tensor& x) {
   check_floating("relu", "x", x);

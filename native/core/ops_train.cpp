@@ -46,11 +46,50 @@ InfoNceResult info_nce(const std::vector<Tensor>& queries, const Tensor& key, co
   return out;
 }
 
+DistillResult distill(const Tensor& student, const Tensor& teacher, const Optional& positives, bool want_gradient,
+                      const Distill& p) {
+  const char* op = "distill";
+  check_rank(op, "student", student, 2);
+  check_dtype(op, "student", student, DType::f32);
+  check_like(op, "teacher", teacher, "student", student);
+  check_device(op, teacher, student);
+  bool dkd = p.kind == Distill::Kind::dkd;
+  int64_t least = dkd ? 2 : 1;
+  check_range(student.dim(0) >= 1 && student.dim(1) >= least, op,
+              "expected student [N, C] with N >= 1 and C >= ", least, ", received ", describe(student));
+  check_type(positives.has_value() == dkd, op, "expected positives ", dkd ? "for dkd" : "to be null but for dkd");
+  if (dkd) {
+    check_dtype(op, "positives", *positives, DType::i32);
+    check_shape(op, "positives", *positives, {student.dim(0)});
+    check_device(op, *positives, student);
+  }
+  for (auto [name, v] :
+       {std::pair{"teacherTemperature", p.teacher_temperature}, {"studentTemperature", p.student_temperature}})
+    check_range(std::isfinite(v) && v >= 1e-3, op, "expected ", name, " >= 0.001, received ", v);
+  DistillResult out;
+  out.loss = student.device->empty(op, {}, DType::f32);
+  if (want_gradient) out.gradient = student.device->empty(op, student.shape, DType::f32);
+  student.device->backend().distill(student, teacher, positives.value_or(Tensor{}), out.loss,
+                                    out.gradient.value_or(Tensor{}), p);
+  return out;
+}
+
 namespace {
 
 void check_scalar(const char* op, const char* name, const Tensor& t) {
   check_dtype(op, name, t, DType::f32);
   check_range(t.size() == 1, op, "expected ", name, " of one element, received ", describe(t));
+}
+
+// Per parameter, in one order.
+void check_decays(const char* op, const std::vector<float>& decays, const std::vector<Tensor>& params) {
+  check_range(decays.size() == params.size(), op, "expected ", params.size(), " weight decays, received ",
+              decays.size());
+  for (float wd : decays) check_range(std::isfinite(wd), op, "expected finite weight decays, received ", wd);
+}
+
+void check_fraction(const char* op, const char* name, double v) {
+  check_range(v >= 0 && v < 1, op, "expected ", name, " in [0, 1), received ", v);
 }
 
 void check_list(const char* op, const char* name, const std::vector<Tensor>& list, const std::vector<Tensor>& like,
@@ -73,11 +112,61 @@ void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, co
   check_list(op, "params", params, params, lr);
   check_list(op, "grads", grads, params, lr);
   check_list(op, "momentumBuffers", momenta, params, lr);
-  check_range(p.weight_decay.size() == params.size(), op, "expected ", params.size(), " weight decays, received ",
-              p.weight_decay.size());
-  for (float wd : p.weight_decay) check_range(std::isfinite(wd), op, "expected finite weight decays, received ", wd);
-  check_range(p.momentum >= 0 && p.momentum < 1, op, "expected momentum in [0, 1), received ", p.momentum);
+  check_decays(op, p.weight_decay, params);
+  check_fraction(op, "momentum", p.momentum);
   if (!params.empty()) lr.device->backend().sgd(params, grads, momenta, lr, p);
+}
+
+void lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
+          const Tensor& lr, const Lars& p) {
+  const char* op = "lars";
+  check_scalar(op, "lr", lr);
+  check_list(op, "params", params, params, lr);
+  check_list(op, "grads", grads, params, lr);
+  check_list(op, "momentumBuffers", momenta, params, lr);
+  check_fraction(op, "momentum", p.momentum);
+  check_range(std::isfinite(p.weight_decay), op, "expected a finite weightDecay, received ", p.weight_decay);
+  check_range(std::isfinite(p.trust_coefficient) && p.trust_coefficient > 0, op,
+              "expected trustCoefficient > 0, received ", p.trust_coefficient);
+  if (!params.empty()) lr.device->backend().lars(params, grads, momenta, lr, p);
+}
+
+void adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avgs,
+           const std::vector<Tensor>& exp_avg_sqs, const std::vector<Tensor>& steps, const Tensor& lr, const AdamW& p) {
+  const char* op = "adamw";
+  check_scalar(op, "lr", lr);
+  check_list(op, "params", params, params, lr);
+  check_list(op, "grads", grads, params, lr);
+  check_list(op, "expAvgs", exp_avgs, params, lr);
+  check_list(op, "expAvgSqs", exp_avg_sqs, params, lr);
+  check_range(steps.size() == params.size(), op, "expected ", params.size(), " steps, received ", steps.size());
+  for (const Tensor& t : steps) {
+    check_scalar(op, "steps", t);
+    check_device(op, t, lr);
+  }
+  check_decays(op, p.weight_decay, params);
+  check_fraction(op, "beta1", p.beta1);
+  check_fraction(op, "beta2", p.beta2);
+  check_range(std::isfinite(p.eps) && p.eps > 0, op, "expected eps > 0, received ", p.eps);
+  if (!params.empty()) lr.device->backend().adamw(params, grads, exp_avgs, exp_avg_sqs, steps, lr, p);
+}
+
+void rescale(const std::vector<Tensor>& tensors, double factor) {
+  const char* op = "rescale";
+  check_range(std::isfinite(factor), op, "expected a finite factor, received ", factor);
+  if (tensors.empty()) return;
+  check_list(op, "tensors", tensors, tensors, tensors[0]);
+  tensors[0].device->backend().rescale(tensors, factor);
+}
+
+Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm) {
+  const char* op = "clipGradNorm";
+  check_range(max_norm > 0, op, "expected maxNorm > 0, received ", max_norm);
+  check_range(!grads.empty(), op, "expected gradients, received none");
+  check_list(op, "grads", grads, grads, grads[0]);
+  Tensor norm = grads[0].device->empty(op, {1}, DType::f32);
+  grads[0].device->backend().clip_grad_norm(grads, max_norm, norm);
+  return norm;
 }
 
 void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) {
@@ -124,6 +213,8 @@ void check_recipe(const char* op, const AugmentRecipe& r) {
   within("cropMax", r.crop_max, 0, 1);
   check_range(r.crop_min <= r.crop_max, op, "expected recipe.cropMin <= recipe.cropMax, received ", r.crop_min, " and ",
               r.crop_max);
+  check_range(r.crop_max > 0, op, "expected recipe.cropMax > 0, received ", r.crop_max);
+  within("solarizeThreshold", r.solarize_threshold, 0, 256);
   within("sigmaMin", r.sigma_min, 0, 64);
   within("sigmaMax", r.sigma_max, 0, 64);
   check_range(r.sigma_min <= r.sigma_max, op, "expected recipe.sigmaMin <= recipe.sigmaMax, received ", r.sigma_min,

@@ -20,7 +20,7 @@ CpuBackend::Engine CpuBackend::engine_for(const ConvolutionKey& key, const ConvA
   bool blocks = key.y_block > 1 && (key.x_block > 1 || key.c <= 4);
   bool type = key.elem == Elem::f32 || k_.block == 16;
   if (!blocks || !type) return Engine::direct;
-  return prefer_direct(key.c, key.o, key.ow, key.elem, direct_pass(key.pass)) ? Engine::direct : Engine::onednn;
+  return prefer_direct(args, direct_pass(key.pass)) ? Engine::direct : Engine::onednn;
 }
 
 void CpuBackend::convolve(const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p, ConvolutionPass pass) {

@@ -65,6 +65,22 @@ void CpuBackend::randn(const Tensor& out, uint64_t seed, uint32_t stream, uint64
   run([=, y = floats(out), n = out.size()] { philox_randn(y, n, seed, stream, offset, mean, std); });
 }
 
+void CpuBackend::index_select(const std::vector<Tensor>& inputs, const Tensor& index, const Tensor& y) {
+  std::vector<RowsPart> parts;
+  for (const Tensor& x : inputs) parts.push_back({x.data(), x.dim(0)});
+  int64_t m = index.dim(0), bytes = static_cast<int64_t>(y.bytes()) / m;
+  run([kernel = k_.rows.select, parts = std::move(parts), index = index.as<int32_t>(), m, bytes, y = y.data()] {
+    int64_t bad = kernel(parts.data(), static_cast<int64_t>(parts.size()), index, m, bytes, y);
+    check_range(bad == 0, "indexSelect", "expected indices of rows that there are, received ", bad, " of ", m,
+                " outside");
+  });
+}
+
+void CpuBackend::index_add(const Tensor& dy, const Tensor& index, int64_t first, const Tensor& dx) {
+  run([kernel = k_.rows.add, dy = floats(dy), index = index.as<int32_t>(), m = index.dim(0), first, rows = dx.dim(0),
+       d = dx.size() / dx.dim(0), dx = floats(dx)] { kernel(dy, index, m, d, first, rows, dx); });
+}
+
 void CpuBackend::relu_forward(const Tensor& x, const Tensor& y) {
   run([kernel = k_.elementwise.relu, elem = elem_of(x.dtype), x = x.data(), y = y.data(), n = x.stored()] {
     kernel(elem, x, y, n);

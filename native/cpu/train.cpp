@@ -37,6 +37,28 @@ void CpuBackend::info_nce(const std::vector<Tensor>& queries, const Tensor& key,
   });
 }
 
+void CpuBackend::distill(const Tensor& student, const Tensor& teacher, const Tensor& positives, const Tensor& loss,
+                         const Tensor& gradient, const Distill& p) {
+  DistillArgs a;
+  a.kind = p.kind == Distill::Kind::kd     ? DistillArgs::Kind::kd
+           : p.kind == Distill::Kind::mse  ? DistillArgs::Kind::mse
+           : p.kind == Distill::Kind::atkd ? DistillArgs::Kind::atkd
+                                           : DistillArgs::Kind::dkd;
+  a.student = floats(student);
+  a.teacher = floats(teacher);
+  a.positives = positives.buffer ? positives.as<int32_t>() : nullptr;
+  a.n = student.dim(0);
+  a.c = student.dim(1);
+  a.teacher_temperature = static_cast<float>(p.teacher_temperature);
+  a.student_temperature = static_cast<float>(p.student_temperature);
+  a.loss = floats(loss);
+  a.gradient = floats(gradient);
+  run([kernel = k_.distill.distill, a] {
+    int64_t bad = kernel(a);
+    check_range(bad == 0, "distill", "expected positives in 0…", a.c - 1, ", received ", bad, " of ", a.n, " outside");
+  });
+}
+
 void CpuBackend::sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                      const std::vector<Tensor>& momenta, const Tensor& lr, const Sgd& p) {
   std::vector<SgdItem> items;
@@ -48,6 +70,96 @@ void CpuBackend::sgd(const std::vector<Tensor>& params, const std::vector<Tensor
   a.momentum = static_cast<float>(p.momentum);
   a.nesterov = p.nesterov;
   run([kernel = k_.optimizer.sgd, a, items = std::move(items)]() mutable {
+    a.items = items.data();
+    kernel(a);
+  });
+}
+
+void CpuBackend::lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                      const std::vector<Tensor>& momenta, const Tensor& lr, const Lars& p) {
+  std::vector<LarsItem> items;
+  for (size_t i = 0; i < params.size(); ++i) {
+    LarsItem item;
+    item.param = floats(params[i]);
+    item.grad = floats(grads[i]);
+    item.momentum = floats(momenta[i]);
+    item.size = params[i].size();
+    item.adapt = params[i].shape.size() > 1;
+    item.weight_decay = item.adapt ? static_cast<float>(p.weight_decay) : 0;
+    items.push_back(item);
+  }
+  LarsArgs a;
+  a.items = items.data();
+  a.count = static_cast<int64_t>(items.size());
+  a.lr = floats(lr);
+  a.momentum = static_cast<float>(p.momentum);
+  a.trust = static_cast<float>(p.trust_coefficient);
+  Buffer memory = scratch(k_.optimizer.lars_scratch_bytes(a));
+  a.scratch = memory.data();
+  run([kernel = k_.optimizer.lars, a, items = std::move(items)]() mutable {
+    a.items = items.data();
+    kernel(a);
+  });
+}
+
+void CpuBackend::adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                       const std::vector<Tensor>& exp_avgs, const std::vector<Tensor>& exp_avg_sqs,
+                       const std::vector<Tensor>& steps, const Tensor& lr, const AdamW& p) {
+  std::vector<AdamWItem> items;
+  for (size_t i = 0; i < params.size(); ++i) {
+    AdamWItem item;
+    item.param = floats(params[i]);
+    item.grad = floats(grads[i]);
+    item.exp_avg = floats(exp_avgs[i]);
+    item.exp_avg_sq = floats(exp_avg_sqs[i]);
+    item.step = floats(steps[i]);
+    item.size = params[i].size();
+    item.weight_decay = p.weight_decay[i];
+    items.push_back(item);
+  }
+  AdamWArgs a;
+  a.count = static_cast<int64_t>(items.size());
+  a.lr = floats(lr);
+  a.beta1 = p.beta1;
+  a.beta2 = p.beta2;
+  a.eps = static_cast<float>(p.eps);
+  run([kernel = k_.optimizer.adamw, a, items = std::move(items)]() mutable {
+    a.items = items.data();
+    kernel(a);
+  });
+}
+
+namespace {
+
+std::vector<ScaleItem> scale_items(const std::vector<Tensor>& tensors) {
+  std::vector<ScaleItem> items;
+  for (const Tensor& t : tensors) {
+    ScaleItem item;
+    item.data = floats(t);
+    item.size = t.size();
+    items.push_back(item);
+  }
+  return items;
+}
+
+}  // namespace
+
+void CpuBackend::rescale(const std::vector<Tensor>& tensors, double factor) {
+  run([kernel = k_.optimizer.rescale, items = scale_items(tensors), factor = static_cast<float>(factor)] {
+    kernel(items.data(), static_cast<int64_t>(items.size()), factor);
+  });
+}
+
+void CpuBackend::clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) {
+  std::vector<ScaleItem> items = scale_items(grads);
+  ClipArgs a;
+  a.items = items.data();
+  a.count = static_cast<int64_t>(items.size());
+  a.max_norm = static_cast<float>(max_norm);
+  a.norm = floats(norm);
+  Buffer memory = scratch(k_.optimizer.clip_scratch_bytes(a));
+  a.scratch = memory.data();
+  run([kernel = k_.optimizer.clip, a, items = std::move(items)]() mutable {
     a.items = items.data();
     kernel(a);
   });

@@ -1,10 +1,11 @@
 import { expect } from 'chai';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../lib/cli/program';
 import { readSafetensors, toFloat32, writeSafetensors } from '../../lib/io';
 import { loadEncoder } from '../../lib/train';
 import { noGrad, scope, tensor } from '../../lib/tensor';
+import { Call, Global, Storage, Tensor, torchZip, tuple } from '../io/torch-writer';
 import { checkpointBytes, newFolder, removeFolders, startCli, tinyOptions, tinyPictures } from '../train/tiny-run';
 
 interface Printed {
@@ -48,6 +49,22 @@ describe('slimclr', function () {
       expect(result.json.knn).to.have.keys('1', '0.5');
     });
 
+    it('takes a recipe, which options on the command line win over, and writes what it ran', async () => {
+      const folder = newFolder();
+      const changes = ['--data', data, '--limit', '16', '--batch', '16', '--epochs', '1', '--base-width', '4'];
+      const options = [...changes, '--queue', '20', '--image', '16', '--eval-every', '0', '--lr', '0.5'];
+      const recipe = join(__dirname, '../../recipes/cifar10-gpu.yaml');
+      const { code, err } = await slimclr(
+        'pretrain',
+        ...['--config', recipe, ...options, '--slow-start', '0', '--warmup-epochs', '0'],
+        ...['--device', 'cpu', '--out', folder],
+      );
+      expect(code, err).to.equal(0);
+      const written = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;
+      expect(written).to.include({ arch: 'resnet18', precision: 'bf16', weightDecay: 5e-4, method: 'moco-v2' });
+      expect(written).to.include({ lr: 0.5, slimLr: 0.5, epochs: 1, batch: 16, queue: 20, baseWidth: 4 });
+    });
+
     it('saves on Ctrl-C, says how to resume, and goes on to the same end', async () => {
       const stopped = newFolder();
       const { child, finished, sees } = startCli(['pretrain', ...tinyOptions(data), '--out', stopped]);
@@ -75,7 +92,9 @@ describe('slimclr', function () {
       child.kill('SIGINT');
       await sees('finishing the step');
       child.kill('SIGINT');
-      expect((await finished).code).to.equal(130);
+      // A process that has saved by then and is ending has no handler any more: the signal ends it.
+      const { code, signal } = await finished;
+      expect(signal ?? code).to.be.oneOf([130, 'SIGINT']);
       expect((await slimclr('inspect', '--checkpoint', join(stopped, 'checkpoint.safetensors'))).code).to.equal(0);
     });
 
@@ -114,6 +133,16 @@ describe('slimclr', function () {
       const { code, json } = await slimclr('eval', 'linear', ...options, '--json');
       expect(code).to.equal(0);
       expect(json.linear).to.have.keys('1', '0.5');
+      // The same settings from a file, below one that the command line has.
+      const file = join(newFolder(), 'probe.yaml');
+      writeFileSync(file, 'epochs: 90\nprobe: slimmable\nloss: labels\n');
+      const where = ['--checkpoint', checkpoint, '--data', data, '--json'];
+      const again = await slimclr('eval', 'linear', ...where, '--config', file, '--epochs', '3');
+      expect(again.json.linear).to.deep.equal(json.linear);
+      writeFileSync(file, 'epoch: 90\n');
+      const wrong = await slimclr('eval', 'linear', ...where, '--config', file);
+      expect(wrong.code).to.equal(2);
+      expect(wrong.err).to.match(/probe\.yaml: unknown setting "epoch" \(did you mean "epochs"\?\)/);
     });
   });
 
@@ -220,6 +249,85 @@ describe('slimclr', function () {
       const { out: text } = await slimclr('inspect', '--arch', 'resnet18', '--widths', '1,0.5', '--image', '32');
       expect(text).to.match(/^arch: resnet18\nstem: cifar\nimage: 32\n/);
       expect(text).to.match(/\nwidth +parameters +MACs .*\n-+.*\n1 +11\.17 M .*\n0\.5 +/);
+    });
+  });
+
+  describe('import', () => {
+    let file: string;
+
+    before(async () => {
+      // The run's network, written as the released training script would have.
+      const storages: Storage[] = [];
+      const state = new Map<string, Tensor>();
+      for (const [name, { shape, data }] of (await readSafetensors(checkpoint)).tensors) {
+        if (!name.startsWith('module.encoder')) continue;
+        const storage = new Storage(String(storages.length), 'FloatStorage', data);
+        storages.push(storage);
+        state.set(name, new Tensor(storage, shape));
+      }
+      file = join(newFolder(), 'released.pth.tar');
+      writeFileSync(
+        file,
+        torchZip(
+          new Map<string, unknown>([
+            ['epoch', 2],
+            ['state_dict', state],
+          ]),
+          storages,
+        ),
+      );
+    });
+
+    it('gives a file that inspect, embed, eval and export take as the run’s checkpoint', async () => {
+      const output = join(newFolder(), 'imported.safetensors');
+      const { code, json, err } = await slimclr('import', file, '--output', output, '--image', '16', '--json');
+      expect(code, err).to.equal(0);
+      expect(json).to.deep.include({ output, arch: 'resnet20', widths: [1, 0.5], baseWidth: 4, head: 'mocov2_slim' });
+      expect(json).to.deep.include({ outDim: 8, recipe: 'cifar', image: 16 });
+      expect(json.source).to.deep.equal({ file: 'released.pth.tar', torch: 'zip', epoch: 2 });
+      const plain = await slimclr('import', file, '--output', output, '--image', '16');
+      expect(plain.out).to.match(/^output: .*\narch: resnet20\nstem: cifar\nwidths: \[1,0\.5\]\nbaseWidth: 4\n/);
+
+      const inspected = await slimclr('inspect', '--checkpoint', output, '--json');
+      const ours = await slimclr('inspect', '--checkpoint', checkpoint, '--json');
+      expect(inspected.json.widths).to.deep.equal(ours.json.widths);
+      expect(inspected.json)
+        .to.deep.include({ image: 16, baseWidth: 4, imported: json.source })
+        .and.not.have.property('step');
+
+      const knn = await slimclr('eval', 'knn', '--checkpoint', output, '--data', data, '--json');
+      expect(knn.json.knn).to.deep.equal(result.json.knn);
+
+      const cut = async (from: string) => {
+        const small = join(newFolder(), 'small.safetensors');
+        const printed = await slimclr('export', '--checkpoint', from, '--width', '0.5', '--output', small, '--json');
+        expect(printed.code, printed.err).to.equal(0);
+        expect(printed.json).to.include({ output: small, arch: 'resnet20', width: 0.5, features: 8 });
+        return (await readSafetensors(small)).tensors;
+      };
+      expect(await cut(output)).to.deep.equal(await cut(checkpoint));
+    });
+
+    it('refuses a file that would run a command, by its name', async () => {
+      const hostile = join(newFolder(), 'hostile.pth.tar');
+      const marker = `${hostile}.marker`;
+      writeFileSync(hostile, torchZip(new Call(new Global('os', 'system'), tuple(`touch ${marker}`))));
+      const { code, out: text, err } = await slimclr('import', hostile, '--output', `${hostile}.safetensors`);
+      expect({ code, text }).to.deep.equal({ code: 1, text: '' });
+      expect(err).to.match(/^error: \[torch\] .*asks for "os\.system".*Nothing was executed.*\n$/);
+      expect([existsSync(marker), existsSync(`${hostile}.safetensors`)]).to.deep.equal([false, false]);
+    });
+  });
+
+  describe('export', () => {
+    it('names a width that the network lacks, and a file that is none of ours', async () => {
+      const output = join(newFolder(), 'o.safetensors');
+      const width = await slimclr('export', '--checkpoint', checkpoint, '--width', '0.7', '--output', output);
+      expect(width.code).to.equal(1);
+      expect(width.err).to.match(/expected a width of 1, 0\.5, received 0\.7/);
+      await slimclr('export', '--checkpoint', checkpoint, '--output', output);
+      const again = await slimclr('export', '--checkpoint', output, '--output', `${output}.2`);
+      expect(again.err).to.match(/expected a checkpoint of slimclr pretrain .* found "pt"/);
     });
   });
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { MoCoV2, type MoCoV2Options } from '../../lib/methods';
-import { memoryStats, randn, type Tensor } from '../../lib/tensor';
+import { l2Normalize, memoryStats, noGrad, randn, scope, tensor, type Tensor } from '../../lib/tensor';
 
 describe('MoCoV2', () => {
   const made: { dispose(): void }[] = [];
@@ -107,6 +107,106 @@ describe('MoCoV2', () => {
     expect(await values(a.queue)).to.deep.equal(await values(b.queue));
   });
 
+  describe('symmetric', () => {
+    it('adds both directions against the old queue, and takes the keys of both views', async () => {
+      const [x, y] = [view(1), view(2)];
+      const options = { slim: true };
+      const [both, one, other] = [make({ symmetric: true }), make(), make()];
+      const [ab, a, b] = [both.step(x, y, options), one.step(x, y, options), other.step(y, x, options)];
+      for (const l of [ab, a, b]) made.push(l.loss, l.perWidth);
+      const [sum, first, second] = [await values(ab.perWidth), await values(a.perWidth), await values(b.perWidth)];
+      for (const [i, l] of sum.entries()) expect(l).to.be.closeTo(first[i] + second[i], 1e-3);
+      expect(await ab.loss.item()).to.be.closeTo((await a.loss.item()) + (await b.loss.item()), 1e-3);
+
+      const [queue, keysOfY, keysOfX] = [await rows(both), await rows(one), await rows(other)];
+      const near = (actual: number[][], expected: number[][]) =>
+        actual.flat().forEach((v, i) => expect(v).to.be.closeTo(expected.flat()[i], 1e-5));
+      near(queue.slice(0, N), keysOfX.slice(0, N));
+      near(queue.slice(N, 2 * N), keysOfY.slice(0, N));
+      expect(await both.queuePointer.item()).to.equal(2 * N);
+    });
+  });
+
+  describe('batchNormSplits', () => {
+    it('normalises groups apart, the keys in another order than the queries', async () => {
+      const [whole, split] = [make({ seed: 5, queueSize: N }), make({ seed: 5, queueSize: N, batchNormSplits: 2 })];
+      const [a, b] = [step(whole, 1, true), step(split, 1, true)];
+      expect(await values(a.perWidth)).to.not.deep.equal(await values(b.perWidth));
+
+      // The groups that the key encoder saw: pictures alone with those of one other give each key.
+      const x = view(1 + 1000);
+      const pictures = (await x.data()) as Float32Array;
+      const size = pictures.length / N;
+      const pairKeys = async (i: number, j: number) => {
+        const encoder = make({ seed: 5 }).encoderK;
+        const pair = own(
+          tensor(
+            [...pictures.subarray(i * size, (i + 1) * size), ...pictures.subarray(j * size, (j + 1) * size)],
+            [2, 3, 16, 16],
+          ),
+        );
+        const k = await values(own(scope(() => noGrad(() => l2Normalize(encoder.forward(pair, 0))))));
+        return [k.slice(0, 6), k.slice(6)];
+      };
+      const keys = Array.from({ length: N }, async (_, r) => (await values(split.queue)).slice(6 * r, 6 * r + 6));
+      const found: number[][] = [];
+      for (let i = 0; i < N; i++) {
+        for (let j = i + 1; j < N; j++) {
+          const [ki, kj] = await pairKeys(i, j);
+          const matches = async (k: number[], r: number) =>
+            (await keys[r]).every((v, c) => Math.abs(v - (k[c] ?? NaN)) < 1e-4);
+          if ((await matches(ki, i)) && (await matches(kj, j))) found.push([i, j]);
+        }
+      }
+      // Each picture in one group of two.
+      expect(found.flat().sort()).to.deep.equal([0, 1, 2, 3]);
+    });
+
+    it('draws other groups every time, and goes on with them where it left', async () => {
+      const options = { batchNormSplits: 2, queueSize: N };
+      const [straight, resumed] = [make({ ...options, seed: 1 }), make({ ...options, seed: 1 })];
+      const orders = new Set<string>();
+      for (let i = 0; i < 6; i++) {
+        step(straight, 1, false);
+        orders.add((await values(straight.queue)).map((v) => v.toFixed(3)).join());
+      }
+      expect(orders.size).to.be.above(1);
+      const state = await straight.state();
+      expect(state.get('batch_shuffles')).to.deep.include({ dtype: 'I64', data: BigInt64Array.of(6n) });
+      resumed.loadState(state);
+      for (const s of [1, 2]) {
+        const [a, b] = [step(straight, s, true), step(resumed, s, true)];
+        expect(await values(a.perWidth)).to.deep.equal(await values(b.perWidth));
+      }
+      expect(await resumed.state()).to.deep.equal(await straight.state());
+      state.delete('batch_shuffles');
+      expect(() => resumed.loadState(state)).to.throw(RangeError, 'expected batch_shuffles to be a count');
+    });
+
+    it('has gradients for every group', async () => {
+      const moco = make({ batchNormSplits: 2, widths: [1] });
+      step(moco, 1, true);
+      const gradient = await values(moco.parameters().get('conv1.weight')!.grad!);
+      expect(Math.hypot(...gradient)).to.be.above(0);
+      expect(() => step(make({ batchNormSplits: 3 }), 1, false)).to.throw(
+        RangeError,
+        'at least 2 pictures in each of 3 batchNormSplits, received 4',
+      );
+    });
+  });
+
+  it('stores similarities for the other distillations only, with the same InfoNCE', async () => {
+    const [fused, stored] = [make(), make({ distill: 'mse-logits', aux: 0 })];
+    const none = make({ distill: 'none' });
+    const [a, b, c] = [step(fused, 1, true), step(stored, 1, true), step(none, 1, true)];
+    expect((await values(b.perWidth))[0]).to.be.closeTo((await values(a.perWidth))[0], 1e-5);
+    const [x, y] = [await values(b.perWidth), await values(c.perWidth)];
+    for (const [i, l] of x.entries()) expect(l).to.be.closeTo(y[i], 1e-5);
+    const gradient = async (m: MoCoV2) => values(m.parameters().get('features.0.conv1.weight')!.grad!);
+    const [g, h] = [await gradient(stored), await gradient(none)];
+    for (const [i, v] of g.entries()) expect(v).to.be.closeTo(h[i], 1e-3 * Math.hypot(...h));
+  });
+
   describe('state', () => {
     it('has the names of the released checkpoints, and the queue as [dim, K]', async () => {
       const state = await make().state();
@@ -154,21 +254,22 @@ describe('MoCoV2', () => {
     });
   });
 
-  it('frees what a step made, and everything in the end', () => {
-    const [xq, xk] = [view(1), view(2)];
-    const before = memoryStats().tensors;
-    const moco = new MoCoV2({ arch: 'resnet20', baseWidth: 4, dim: 6, queueSize: K });
-    const run = () => {
-      const { loss, perWidth } = moco.step(xq, xk, { slim: true });
-      loss.dispose();
-      perWidth.dispose();
-      return memoryStats().tensors;
-    };
-    const first = run(); // gradients are made here
-    for (let i = 0; i < 3; i++) expect(run()).to.equal(first);
-    moco.dispose();
-    expect(memoryStats().tensors).to.equal(before);
-  });
+  for (const options of [{}, { symmetric: true, batchNormSplits: 2, distill: 'dkd' as const }])
+    it(`frees what a step made, and everything in the end: ${JSON.stringify(options)}`, () => {
+      const [xq, xk] = [view(1), view(2)];
+      const before = memoryStats().tensors;
+      const moco = new MoCoV2({ arch: 'resnet20', baseWidth: 4, dim: 6, queueSize: K, ...options });
+      const run = () => {
+        const { loss, perWidth } = moco.step(xq, xk, { slim: true });
+        loss.dispose();
+        perWidth.dispose();
+        return memoryStats().tensors;
+      };
+      const first = run(); // gradients are made here
+      for (let i = 0; i < 3; i++) expect(run()).to.equal(first);
+      moco.dispose();
+      expect(memoryStats().tensors).to.equal(before);
+    });
 
   it('refuses settings that make no sense', () => {
     const refuse = (options: Partial<MoCoV2Options>, message: string) =>
@@ -179,6 +280,7 @@ describe('MoCoV2', () => {
     refuse({ aux: 1.1 }, 'expected aux in [0, 1], received 1.1');
     refuse({ queueSize: 2.5 }, 'expected queueSize to be a positive integer, received 2.5');
     refuse({ lossWeighting: 4 as 5 }, 'received 4');
-    refuse({ distill: 'dkd' as 'none' }, 'dkd');
+    refuse({ distill: 'all' as 'none' }, 'dkd, none, received all');
+    refuse({ batchNormSplits: 0 }, 'expected batchNormSplits to be a positive integer, received 0');
   });
 });

@@ -31,7 +31,7 @@ describe('SGD', () => {
     expect((await values(w))[1]).to.be.closeTo(1.7, 1e-6);
     sgd.step(); // the same gradient: μ = 0.55 + 1 + 0.0725
     expect((await values(w))[0]).to.be.closeTo(0.725 - 0.25 * 1.6225, 1e-6);
-    expect((await values(sgd.momentumBuffers.get('w')!))[0]).to.be.closeTo(1.6225, 1e-6);
+    expect((await values(sgd.state.get('momentum.w')!))[0]).to.be.closeTo(1.6225, 1e-6);
   });
 
   it('looks ahead with Nesterov', async () => {

@@ -3,11 +3,11 @@
  * SLIMCLR_GOLDENS names the folder, default ../shared/goldens beside the repository. The tests take whatever it holds.
  */
 import { existsSync, readdirSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { basename, join } from 'node:path';
 import { readSafetensors, toFloat32, type SafetensorsTensor } from '../../lib/io';
 import { tensor, type Tensor } from '../../lib/tensor';
+import { goldenFolder as root } from './goldens-folder';
 
-const root = resolve(process.env.SLIMCLR_GOLDENS ?? join(__dirname, '../../../shared/goldens'));
 const tally = { passed: 0, failed: 0, unsupported: [] as string[] };
 
 /** A golden file: settings, and tensors by name. */

@@ -7,6 +7,7 @@ import {
   tensor,
   zeros,
   type AugmentRecipe,
+  type AugmentRecipeName,
   type Tensor,
 } from '../../lib/tensor';
 import { numbers } from './gradient-check';
@@ -61,7 +62,7 @@ const table = (rows: number[][]): Tensor => tensor(rows.flat(), [rows.length, co
 const plain = { mean: [0.5, 0.25, 0.75], std: [0.5, 0.2, 0.1] };
 
 /** Draws for n pictures of one size: a row of numbers for each. */
-function draw(recipe: string | AugmentRecipe, n: number, size: [number, number], seed = 1): Float32Array[] {
+function draw(recipe: AugmentRecipeName | AugmentRecipe, n: number, size: [number, number], seed = 1): Float32Array[] {
   return scope(() => {
     const sizes = tensor(
       Int32Array.from({ length: 2 * n }, (_, i) => size[i % 2]),
@@ -257,6 +258,56 @@ describe('augmentParams', () => {
     share(draw('mocov1', n, [h, w]), (r) => r[gray] === 2, 0.2);
   });
 
+  // method.md, "Augmentations": crop from, brightness, contrast, saturation, hue, and the probabilities.
+  const published = {
+    mocov1: { crop: 0.2, strengths: [0.4, 0.4, 0.4, 0.4], jitterP: 1, grayP: 0.2, blurP: 0, solarizeP: 0 },
+    mocov2: { crop: 0.2, strengths: [0.4, 0.4, 0.4, 0.1], jitterP: 0.8, grayP: 0.2, blurP: 0.5, solarizeP: 0 },
+    'mocov3-view1': { crop: 0.2, strengths: [0.4, 0.4, 0.2, 0.1], jitterP: 0.8, grayP: 0.2, blurP: 1, solarizeP: 0 },
+    'mocov3-view2': {
+      crop: 0.2,
+      strengths: [0.4, 0.4, 0.2, 0.1],
+      jitterP: 0.8,
+      grayP: 0.2,
+      blurP: 0.1,
+      solarizeP: 0.2,
+    },
+    simclr: { crop: 0.08, strengths: [0.8, 0.8, 0.8, 0.2], jitterP: 0.8, grayP: 0.2, blurP: 0.5, solarizeP: 0 },
+    cifar: { crop: 0.2, strengths: [0.4, 0.4, 0.4, 0.1], jitterP: 0.8, grayP: 0.2, blurP: 0, solarizeP: 0 },
+    normal: { crop: 0.08, strengths: [0, 0, 0, 0], jitterP: 0, grayP: 0, blurP: 0, solarizeP: 0 },
+  } as const;
+  for (const [name, { crop, strengths, jitterP, grayP, blurP, solarizeP }] of Object.entries(published)) {
+    it(`has the constants of ${name}`, () => {
+      const n = 3000;
+      const rows = draw(name as AugmentRecipeName, n, [400, 300]);
+      const share = (test: (r: Float32Array) => boolean, p: number) =>
+        expect(rows.filter(test).length / n).closeTo(p, 5 * Math.sqrt((p * (1 - p)) / n));
+      const range = (column: number, low: number, high: number) => {
+        const values = rows.map((r) => r[column]);
+        const slack = 0.03 * (high - low);
+        for (const [actual, bound] of [
+          [Math.min(...values), low],
+          [Math.max(...values), high],
+        ])
+          expect(actual).within(bound - slack - 1e-6, bound + slack + 1e-6);
+      };
+      share((r) => r[flip] === 1, 0.5);
+      share((r) => r[jitter0] !== 0, jitterP);
+      share((r) => r[gray] !== 0, grayP);
+      share((r) => r[blurSigma] > 0, blurP);
+      share((r) => r[solarize] >= 0, solarizeP);
+      if (blurP > 0) expect(Math.max(...rows.map((r) => r[blurSigma]))).within(1.8, 2);
+      strengths.slice(0, 3).forEach((s, i) => range(brightness + i, 1 - s, 1 + s));
+      range(hue, -strengths[3], strengths[3]);
+      const areas = rows.map((r) => (r[cropHeight] * r[cropWidth]) / (400 * 300));
+      expect(Math.min(...areas)).within(crop - 0.005, crop + 0.02);
+      expect(Math.max(...areas)).within(0.9, 1);
+    });
+  }
+
+  it('takes a value that is undefined for the default', () => {
+    expect(draw({ flipP: undefined, grayFirst: undefined }, 20, [9, 9])).eql(draw({}, 20, [9, 9]));
+  });
+
   it('of a centre resize draws nothing', () => {
     const [r] = draw({ centreResize: 32 }, 1, [60, 80]);
     expect([r[cropHeight], r[cropWidth], r[resizeHeight], r[resizeWidth], r[flip]]).eql([60, 80, 32, 42, 0]);
@@ -277,6 +328,14 @@ describe('augmentParams', () => {
       [{ cropMin: 0.8, cropMax: 0.5 }, /recipe\.cropMin <= recipe\.cropMax, received 0\.8 and 0\.5/],
       [{ cropMax: 2 }, /recipe\.cropMax in 0…1/],
       [{ sigmaMin: 3 }, /recipe\.sigmaMin <= recipe\.sigmaMax/],
+      [{ cropMin: 0, cropMax: 0 }, /recipe\.cropMax > 0, received 0/],
+      [{ solarizeThreshold: -1 }, /recipe\.solarizeThreshold in 0…256, received -1/],
+      [{ solarizeThreshold: 257 }, /recipe\.solarizeThreshold in 0…256/],
+      [{ nonsense: undefined }, /unknown key recipe\.nonsense/],
+      [{ contrast: 1001 }, /recipe\.contrast in 0…1000/],
+      [{ saturation: '0.4' }, /recipe\.saturation to be a number, received '0\.4'/],
+      [{ sigmaMin: -0.1 }, /recipe\.sigmaMin in 0…64/],
+      [{ cropMin: -0.1 }, /recipe\.cropMin in 0…1/],
       [{ sigmaMax: 65 }, /recipe\.sigmaMax in 0…64/],
       [{ centreResize: -1 }, /recipe\.centreResize/],
       [{ centreResize: 2.5 }, /recipe\.centreResize to be an integer/],

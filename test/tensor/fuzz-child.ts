@@ -244,6 +244,27 @@ const plausible: Record<string, () => Args> = {
     const [n, i, o] = [int(0, 5), int(1, 20), int(1, 20)];
     return [f32([n, i]), f32([n, o]), f32([o, i]), maybe(() => f32([o]))];
   },
+  reshape: () => {
+    const shape = dims(3);
+    return [f32(shape), pick([[count(shape)], [shape[1], shape[0] * shape[2]]])];
+  },
+  indexSelect: () => {
+    const [rest, dtype] = [chance(0.5) ? [16, 2, 2] : dims(int(0, 2)), floating()];
+    const parts = many(int(1, 3), () =>
+      rest.length === 3 ? activation([int(0, 4), ...rest], dtype) : f32([int(0, 4), ...rest]),
+    );
+    return [
+      parts,
+      i32(
+        [int(0, 9)],
+        parts.reduce((n, t) => n + t.shape[0], -1),
+      ),
+    ];
+  },
+  indexSelectBackward: () => {
+    const [m, rest] = [int(0, 9), dims(int(0, 2))];
+    return [f32([m, ...rest]), i32([m], 9), int(0, 4), [int(0, 6), ...rest]];
+  },
   relu: () => [activation(pooling().x, floating())],
   reluBackward: alike,
   add: alike,
@@ -282,11 +303,29 @@ const plausible: Record<string, () => Args> = {
       chance(0.3),
     ];
   },
+  distill: () => {
+    const [kind, n, c] = [pick(['kd', 'mse', 'atkd', 'dkd']), int(1, 9), int(2, 70)];
+    const positives = kind === 'dkd' ? i32([n], c - 1) : null;
+    return [kind, f32([n, c]), f32([n, c]), positives, chance(0.7), pick([5, 0.2]), pick([5, 0.2])];
+  },
   sgd: () => {
     const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
     const list = (): NativeTensor[] => shapes.map((s) => f32(s));
     return [list(), list(), list(), f32([1]), 0.9, chance(0.5), shapes.map(() => 1e-4)];
   },
+  lars: () => {
+    const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
+    const list = (): NativeTensor[] => shapes.map((s) => f32(s));
+    return [list(), list(), list(), f32([1]), 0.9, 1e-4, 0.001];
+  },
+  adamw: () => {
+    const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
+    const list = (): NativeTensor[] => shapes.map((s) => f32(s));
+    const steps = shapes.map(() => f32([1]));
+    return [list(), list(), list(), list(), steps, f32([1]), 0.9, 0.999, 1e-8, shapes.map(() => 1e-4)];
+  },
+  rescale: () => [many(int(0, 3), () => f32(dims(2))), pick([0, 1.5])],
+  clipGradNorm: () => [many(int(0, 3), () => f32(dims(2))), pick([1e-3, 1e3])],
   ema: () => {
     const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
     return [shapes.map((s) => f32(s)), shapes.map((s) => f32(s)), f32([1])];

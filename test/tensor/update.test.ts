@@ -1,5 +1,20 @@
 import { expect } from 'chai';
-import { ema, enqueue, fill, scope, sgd, tensor, zeros, type Tensor } from '../../lib/tensor';
+import {
+  adamw,
+  clipGradNorm,
+  ema,
+  enqueue,
+  fill,
+  lars,
+  getNumThreads,
+  rescale,
+  scope,
+  setNumThreads,
+  sgd,
+  tensor,
+  zeros,
+  type Tensor,
+} from '../../lib/tensor';
 import { numbers, random } from './gradient-check';
 
 const f32 = (t: Tensor): Float32Array => t.dataSync() as Float32Array;
@@ -117,6 +132,219 @@ describe('sgd', () => {
       gone.dispose();
       expect(() => step([p], [gone], [p])).throw(TypeError, /grads\[0\] to be a live tensor/);
     });
+  });
+});
+
+describe('lars', () => {
+  // Matrices of one piece of work and of several with a rest, a vector and a scalar.
+  const shapes = [[7, 3], [129, 131], [33], [], [2, 3, 5]];
+  const size = (shape: number[]) => shape.reduce((a, b) => a * b, 1);
+  const norm = (v: ArrayLike<number>) => Math.sqrt(Array.from(v).reduce((a, b) => a + b * b, 0));
+
+  it('agrees with float64 over several steps', () => {
+    scope(() => {
+      const [momentum, weightDecay, trustCoefficient] = [0.9, 0.02, 0.01];
+      const params = shapes.map((shape, i) => random(shape, i + 1));
+      const buffers = shapes.map((shape) => zeros(shape));
+      const rate = zeros([1]);
+      const p64 = params.map((p) => Float64Array.from(f32(p)));
+      const m64 = shapes.map((shape) => new Float64Array(size(shape)));
+      for (let step = 0; step < 5; step++) {
+        const now = 2 / (step + 1);
+        rate.copyFrom([now]);
+        const grads = shapes.map((shape, i) => random(shape, 100 * step + i));
+        lars(params, grads, buffers, { lr: rate, momentum, weightDecay, trustCoefficient });
+        grads.forEach((grad, i) => {
+          const matrix = shapes[i].length > 1;
+          const g = Float64Array.from(f32(grad)).map((v, j) => v + (matrix ? weightDecay * p64[i][j] : 0));
+          const ratio = matrix ? (trustCoefficient * norm(p64[i])) / norm(g) : 1;
+          g.forEach((v, j) => {
+            m64[i][j] = momentum * m64[i][j] + ratio * v;
+            p64[i][j] -= now * m64[i][j];
+          });
+        });
+      }
+      params.forEach((p, i) => expectClose(f32(p), p64[i], 1e-5));
+      buffers.forEach((m, i) => expectClose(f32(m), m64[i], 3e-6));
+    });
+  });
+
+  it('does not scale where a norm is 0', () => {
+    scope(() => {
+      const [zero, ones, lr] = [zeros([2, 2]), tensor([1, 1, 1, 1], [2, 2]), tensor([0.5], [1])];
+      lars([zero], [ones], [zeros([2, 2])], { lr, momentum: 0.9, weightDecay: 0, trustCoefficient: 0.001 });
+      expectClose(f32(zero), [-0.5, -0.5, -0.5, -0.5], 0);
+      lars([ones], [zeros([2, 2])], [zeros([2, 2])], { lr, momentum: 0.9, weightDecay: 0, trustCoefficient: 0.001 });
+      expectClose(f32(ones), [1, 1, 1, 1], 0);
+    });
+  });
+
+  it('names what was wrong', () => {
+    scope(() => {
+      const [p, lr] = [zeros([2, 3]), zeros([1])];
+      const step = (grads: Tensor[], buffers: Tensor[], options: object = {}) => {
+        lars([p], grads, buffers, { lr, momentum: 0.9, weightDecay: 0, trustCoefficient: 0.001, ...options });
+      };
+      lars([], [], [], { lr, momentum: 0, weightDecay: 0, trustCoefficient: 1 });
+      expect(() => step([], [p])).throw(RangeError, /\[lars\] expected 1 grads, received 0/);
+      expect(() => step([p], [zeros([6])])).throw(RangeError, /momentumBuffers of shape \[2, 3\]/);
+      expect(() => step([p], [p], { lr: zeros([2]) })).throw(RangeError, /lr of one element/);
+      expect(() => step([p], [p], { momentum: 1 })).throw(RangeError, /momentum in \[0, 1\), received 1/);
+      expect(() => step([p], [p], { weightDecay: NaN })).throw(RangeError, /finite weightDecay, received nan/i);
+      expect(() => step([p], [p], { trustCoefficient: 0 })).throw(RangeError, /trustCoefficient > 0, received 0/);
+      expect(() => step([p], [p], { trustCoefficient: '1' })).throw(TypeError, /trustCoefficient to be a number/);
+    });
+  });
+});
+
+describe('adamw', () => {
+  const sizes = [1, 7, 10_000, 33];
+  const state = (list: readonly number[]) => ({
+    expAvgs: list.map((n) => zeros([n])),
+    expAvgSqs: list.map((n) => zeros([n])),
+    steps: list.map(() => zeros([1])),
+  });
+
+  it('agrees with float64 over several steps; a parameter that joins later counts its own', () => {
+    scope(() => {
+      const [beta1, beta2, eps] = [0.9, 0.99, 1e-6];
+      const decay = [0, 0.1, 0.01, 0.5];
+      const params = sizes.map((n, i) => random([n], i + 1));
+      const all = state(sizes);
+      const rate = zeros([1]);
+      const p64 = params.map((p) => Float64Array.from(f32(p)));
+      const [m64, v64] = [sizes.map((n) => new Float64Array(n)), sizes.map((n) => new Float64Array(n))];
+      const count = sizes.map(() => 0);
+      for (let step = 0; step < 6; step++) {
+        const now = 0.1 / (step + 1);
+        rate.copyFrom([now]);
+        const active = step < 2 ? [0, 2] : [0, 1, 2, 3];
+        const take = <T>(list: readonly T[]) => active.map((i) => list[i]);
+        const grads = active.map((i) => random([sizes[i]], 100 * step + i));
+        const { expAvgs, expAvgSqs, steps } = all;
+        const own = { expAvgs: take(expAvgs), expAvgSqs: take(expAvgSqs), steps: take(steps) };
+        adamw(take(params), grads, own, { lr: rate, beta1, beta2, eps, weightDecay: take(decay) });
+        active.forEach((i, at) => {
+          const t = ++count[i];
+          f32(grads[at]).forEach((g, j) => {
+            m64[i][j] = beta1 * m64[i][j] + (1 - beta1) * g;
+            v64[i][j] = beta2 * v64[i][j] + (1 - beta2) * g * g;
+            const [m, v] = [m64[i][j] / (1 - beta1 ** t), v64[i][j] / (1 - beta2 ** t)];
+            p64[i][j] = p64[i][j] * (1 - now * decay[i]) - (now * m) / (Math.sqrt(v) + eps);
+          });
+        });
+      }
+      params.forEach((p, i) => expectClose(f32(p), p64[i], 2e-6));
+      all.expAvgs.forEach((m, i) => expectClose(f32(m), m64[i], 1e-6));
+      all.expAvgSqs.forEach((v, i) => expectClose(f32(v), v64[i], 1e-6));
+      expect(all.steps.map((s) => f32(s)[0])).eql([6, 4, 6, 4]);
+    });
+  });
+
+  it('names what was wrong', () => {
+    scope(() => {
+      const [p, lr] = [zeros([3]), zeros([1])];
+      const options = { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0 };
+      const step = (change: object = {}, own: object = {}) => {
+        adamw([p], [p], { ...state([3]), ...own }, { ...options, ...change });
+      };
+      adamw([], [], state([]), options);
+      expect(() => step({ beta1: 1 })).throw(RangeError, /\[adamw\] expected beta1 in \[0, 1\), received 1/);
+      expect(() => step({ beta2: -1 })).throw(RangeError, /beta2/);
+      expect(() => step({ eps: 0 })).throw(RangeError, /eps > 0/);
+      expect(() => step({ weightDecay: [] })).throw(RangeError, /expected 1 weight decays, received 0/);
+      expect(() => step({ lr: zeros([1], { dtype: 'int64' }) })).throw(TypeError, /lr of float32/);
+      expect(() => step({}, { steps: [] })).throw(RangeError, /expected 1 steps, received 0/);
+      expect(() => step({}, { steps: [zeros([3])] })).throw(RangeError, /steps of one element/);
+      expect(() => step({}, { expAvgs: [zeros([4])] })).throw(RangeError, /expAvgs of shape \[3\]/);
+      expect(() => step({}, { expAvgSqs: [null] })).throw(TypeError);
+    });
+  });
+});
+
+describe('rescale', () => {
+  it('multiplies every element', () => {
+    scope(() => {
+      const list = [random([3], 1), random([], 2), zeros([0]), random([100, 97], 4)];
+      const expected = list.map((t) => f32(t).map((v) => v * 0.25));
+      rescale(list, 0.25);
+      list.forEach((t, i) => expect(f32(t)).eql(expected[i]));
+      rescale([], 2);
+    });
+  });
+  it('names what was wrong', () => {
+    scope(() => {
+      expect(() => rescale([zeros([1])], NaN)).throw(RangeError, /\[rescale\] expected a finite factor/);
+      expect(() => rescale([zeros([1], { dtype: 'bfloat16' })], 1)).throw(TypeError, /tensors of float32/);
+    });
+  });
+});
+
+describe('clipGradNorm', () => {
+  const shapes = [[7, 3], [129, 131], [33], [], [0]];
+  const gradients = () => shapes.map((shape, i) => random(shape, i + 1));
+  const squares = (tensors: Tensor[]) => tensors.reduce((a, t) => a + f32(t).reduce((b, v) => b + v * v, 0), 0);
+
+  it('shortens gradients that together are longer than allowed, as PyTorch', () => {
+    scope(() => {
+      const grads = gradients();
+      const norm = Math.sqrt(squares(grads));
+      const expected = grads.map((t) => Float64Array.from(f32(t)).map((v) => (v * 2) / (norm + 1e-6)));
+      expect(f32(clipGradNorm(grads, 2))[0]).closeTo(norm, 1e-5 * norm);
+      grads.forEach((t, i) => expectClose(f32(t), expected[i], 1e-6));
+      expect(Math.sqrt(squares(grads))).closeTo(2, 1e-4);
+    });
+  });
+  it('leaves shorter ones as they are', () => {
+    scope(() => {
+      const grads = gradients();
+      const before = grads.map((t) => Float32Array.from(f32(t)));
+      clipGradNorm(grads, 1e4);
+      clipGradNorm(grads, Infinity);
+      grads.forEach((t, i) => expect(f32(t)).eql(before[i]));
+    });
+  });
+  it('does not hide a gradient that is not a number', () => {
+    scope(() => {
+      const grad = tensor([1, NaN], [2]);
+      expect(f32(clipGradNorm([grad], 1))[0]).NaN;
+      expect(Array.from(f32(grad))).eql([NaN, NaN]);
+    });
+  });
+  it('names what was wrong', () => {
+    scope(() => {
+      expect(() => clipGradNorm([], 1)).throw(RangeError, /\[clipGradNorm\] expected gradients, received none/);
+      expect(() => clipGradNorm([zeros([1])], 0)).throw(RangeError, /maxNorm > 0, received 0/);
+      expect(() => clipGradNorm([zeros([1])], NaN)).throw(RangeError, /maxNorm/);
+      expect(() => clipGradNorm([zeros([1], { dtype: 'int32' })], 1)).throw(TypeError, /grads of float32/);
+    });
+  });
+});
+
+describe('norms of gradients', () => {
+  it('do not depend on the number of threads', () => {
+    const shapes = [[257, 131], [33], [5, 3], [1, 70_001]];
+    const run = () =>
+      scope(() => {
+        const [params, grads] = [1, 50].map((seed) => shapes.map((shape, i) => random(shape, seed + i)));
+        const buffers = shapes.map((shape) => zeros(shape));
+        const norm = clipGradNorm(grads, 1);
+        lars(params, grads, buffers, {
+          lr: tensor([1], [1]),
+          momentum: 0.9,
+          weightDecay: 0.1,
+          trustCoefficient: 0.01,
+        });
+        return [norm, ...params].map((t) => Float32Array.from(f32(t)));
+      });
+    const before = getNumThreads();
+    const results = [1, 2, 3].map((threads) => {
+      setNumThreads(threads);
+      return run();
+    });
+    setNumThreads(before);
+    expect(results[1]).eql(results[0]);
+    expect(results[2]).eql(results[0]);
   });
 });
 

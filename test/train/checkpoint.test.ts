@@ -39,10 +39,10 @@ describe('a checkpoint', () => {
   }
 
   it('gives the encoder, frozen and in evaluation mode', async () => {
-    const { encoder, checkpoint } = await loadEncoder(good);
+    const { encoder, network } = await loadEncoder(good);
     expect(encoder.training).to.equal(false);
     expect([...encoder.parameters().values()].some((p) => p.requiresGrad)).to.equal(false);
-    expect(checkpoint.config).to.include({ arch: 'resnet20', baseWidth: 4, dim: 8 });
+    expect(network.options).to.include({ arch: 'resnet20', baseWidth: 4, outDim: 8 });
     encoder.dispose();
   });
 

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { LOSS_WEIGHTINGS } from '../../lib/methods';
-import { ARCHITECTURES } from '../../lib/nn';
+import { DISTILLATIONS, LOSS_WEIGHTINGS } from '../../lib/methods';
+import { ARCHITECTURES, HEADS } from '../../lib/nn';
 import { ConfigError, readSettings, resolveConfig, type Settings } from '../../lib/train/config';
 import { settingsSchema } from '../../lib/train/config';
 import { newFolder, removeFolders } from './tiny-run';
@@ -18,9 +18,52 @@ describe('settings', () => {
   const wrong = (settings: object, side = 32) =>
     expect(() => resolveConfig({ data: 'd', ...settings }, side)).to.throw(ConfigError);
 
-  it('offer the architectures and loss weights that there are', () => {
+  it('offer the architectures, heads, distillations and loss weights that there are', () => {
     expect(settingsSchema.shape.arch.unwrap().options).to.have.members(Object.keys(ARCHITECTURES));
+    expect(settingsSchema.shape.head.unwrap().options).to.have.members(HEADS);
+    expect(settingsSchema.shape.distill.unwrap().options).to.have.members(DISTILLATIONS);
     expect([...settingsSchema.shape.lossWeights.unwrap().values]).to.have.members([...LOSS_WEIGHTINGS]);
+  });
+
+  it('take the defaults of the method', () => {
+    const of = (settings: Partial<Settings>, side = 256) => resolveConfig({ data: 'd', ...settings }, side, 10);
+    expect(of({})).to.include({ recipe: 'mocov2', head: 'mocov2_slim', dim: 128, mlpDim: 0, temperature: 0.2 });
+    expect(of({})).to.include({ teacherTemperature: 5, studentTemperature: 5, encoderMomentum: 0.999 });
+    const v3 = of({ method: 'moco-v3', arch: 'resnet50' });
+    expect(v3).to.include({ recipe: 'mocov3', head: 'mocov3_slim', dim: 256, mlpDim: 4096, temperature: 1 });
+    expect(v3).to.include({ teacherTemperature: 1, studentTemperature: 1, encoderMomentum: 0.99 });
+    const simclr = of({ method: 'simclr', arch: 'resnet50' });
+    expect(simclr).to.include({ recipe: 'simclr', head: 'simclr_slim', dim: 128, mlpDim: 2048, temperature: 0.1 });
+    expect(simclr).to.include({ teacherTemperature: 5, studentTemperature: 5 });
+    const supervised = of({ method: 'supervised' });
+    expect(supervised).to.include({ recipe: 'normal', head: 'supervised_switch', dim: 10, labelSmoothing: 0.1 });
+    expect(of({ method: 'simclr', mlpDim: 64 }, 32)).to.include({ recipe: 'cifar', mlpDim: 64 });
+  });
+
+  for (const [settings, error] of [
+    [{ head: 'simclr_slim' }, /head of method moco-v2: expected mocov2_slim or mocov2_switch, received simclr_slim/],
+    [{ method: 'moco-v3', mlpDim: 0 }, /mlpDim of method moco-v3: expected at least 1, received 0/],
+    [{ mlpDim: 64 }, /mlpDim of method moco-v2: expected 0, received 64/],
+    [{ method: 'simclr', symmetric: true }, /symmetric and batchNormSplits are for method moco-v2, received simclr/],
+    [{ batch: 16, accumulate: 2, batchNormSplits: 5 }, /at least 2 pictures in each group, received 5 for 8 pictures/],
+    [{ method: 'supervised', distill: 'kd-features' }, /distill kd-features compares embeddings/],
+    [{ symmetric: 'yes' }, /symmetric: expected true or false, received "yes"/],
+    [{ method: 'moco-v4' }, /method: expected one of moco-v2, moco-v3, simclr, supervised, received "moco-v4"/],
+    [{ labelSmoothing: 1 }, /labelSmoothing: expected a number from 0 up to below 1, received 1/],
+  ] as [object, RegExp][]) {
+    it(`of another method are refused: ${JSON.stringify(settings)}`, () => {
+      wrong(settings).with.property('message').that.matches(error);
+    });
+  }
+
+  it('of supervised training fit the classes', () => {
+    const settings = { data: 'd', method: 'supervised' as const };
+    expect(() => resolveConfig(settings, 32, 0)).to.throw(ConfigError, /needs pictures in class folders/);
+    expect(() => resolveConfig({ ...settings, dim: 8 }, 32, 10)).to.throw(
+      ConfigError,
+      /number of classes, 10, received 8/,
+    );
+    expect(resolveConfig({ ...settings, dim: 8 }, 32).dim).to.equal(8); // before the pictures are known
   });
 
   it('are read from YAML, under the names of the options', () => {
@@ -37,6 +80,10 @@ describe('settings', () => {
     { text: 'slow-strat: 3', error: /unknown setting "slowStrat" \(did you mean "slowStart"\?\)/ },
     { text: 'zebra: 3', error: /unknown setting "zebra"$/ },
     { text: 'slow-start: 3\nslowStart: 4', error: /slowStart is given twice/ },
+    { text: 'lr-mod: cos', error: /unknown setting "lrMod" \(did you mean "lrMode"\?\)/ },
+    { text: 'optimizer: adam', error: /optimizer: expected one of .*, received "adam" \(did you mean "adamw"\?\)/ },
+    { text: 'recipe: mocov4', error: /recipe: expected one of cifar, .*, received "mocov4" \(did you mean "mocov/ },
+    { text: 'milestones: 60', error: /milestones: expected epochs above 0, such as 60,80, received 60/ },
     { text: 'epochs: 0', error: /epochs: expected an integer of at least 1, received 0/ },
     { text: 'epochs: many', error: /epochs: expected an integer of at least 1, received "many"/ },
     { text: '- epochs', error: /expected settings by name/ },
@@ -67,6 +114,15 @@ describe('settings', () => {
     wrong({ lossWeights: 4 })
       .with.property('message')
       .match(/lossWeights: expected one of 0, 1, 2, 3, 5, 6, 7, received 4/);
+    wrong({ accumulate: 0 })
+      .with.property('message')
+      .match(/accumulate: expected an integer of at least 1, received 0/);
+    wrong({ clipGrad: -1 })
+      .with.property('message')
+      .match(/clipGrad: expected a number of at least 0, received -1/);
+    wrong({ slimLr: 0 })
+      .with.property('message')
+      .match(/slimLr: expected a number above 0/);
     wrong({ widths: [0.5] })
       .with.property('message')
       .match(/widths must hold 1/);
@@ -82,6 +138,15 @@ describe('settings', () => {
     wrong({ epochs: 2, warmupEpochs: 2 })
       .with.property('message')
       .match(/warmupEpochs \(2\) must be below epochs \(2\)/);
+    wrong({ milestones: [1] })
+      .with.property('message')
+      .match(/milestones are for lrMode step, received lrMode cos/);
+    wrong({ batch: 128, accumulate: 3 })
+      .with.property('message')
+      .match(/accumulate must part the batch of 128 into equal parts of at least 2 pictures, received 3/);
+    wrong({ batch: 4, accumulate: 4 })
+      .with.property('message')
+      .match(/at least 2 pictures/);
     wrong({ arch: 'resnet20', stem: 'imagenet' })
       .with.property('message')
       .match(/cifar stem only/);

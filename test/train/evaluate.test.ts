@@ -55,6 +55,20 @@ describe('evaluation of features', () => {
     expect(accuracy['1']).to.be.above(0.98);
   });
 
+  it('finds classes with the settings for features as they are', async () => {
+    const options = { features: 'raw', lrMode: 'cos', lr: 0.4, epochs: 30, batch: 32 } as const;
+    expect((await linearAccuracy(train, test, 3, 'cpu', options))['1']).to.be.above(0.98);
+    // A thousand times the length makes steps a million times as far.
+    const long = { ...train, features: train.features.map((f) => f.map((x) => 1000 * x)) };
+    const wild = await linearAccuracy(long, test, 3, 'cpu', { ...options, epochs: 1 });
+    expect(wild).to.not.deep.equal(await linearAccuracy(train, test, 3, 'cpu', { ...options, epochs: 1 }));
+  });
+
+  it('refuses settings that make no sense, by name', async () => {
+    const error = await linearAccuracy(train, test, 3, 'cpu', { lr: -1 }).catch((e: unknown) => e as Error);
+    expect((error as Error).message).to.equal('[config] settings: lr: expected a number above 0, received -1');
+  });
+
   it('gives all memory back', async () => {
     const { tensors, bytes } = memoryStats('cpu');
     await knnAccuracy(train, test, 3, 'cpu');

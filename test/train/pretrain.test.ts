@@ -6,6 +6,7 @@ import { memoryStats } from '../../lib/tensor';
 import { pretrain, readCheckpoint, type RunEvent, type Settings } from '../../lib/train';
 import {
   checkpointBytes,
+  collectGarbage,
   newFolder,
   removeFolders,
   startCli,
@@ -93,6 +94,47 @@ describe('pretrain', function () {
       expect(without(out)).to.deep.equal(without(straight));
     });
   }
+
+  for (const optimizer of ['nesterov', 'lars', 'adamw'] as const) {
+    it(`goes on exactly with ${optimizer}, a batch in parts, clipping and another rate for the sub-networks`, async () => {
+      const settings: Settings = {
+        ...tinySettings(data),
+        optimizer,
+        accumulate: 2,
+        clipGrad: 0.5,
+        slimLr: 0.02,
+        lrMode: 'step',
+        milestones: [1.5],
+        evalEvery: 0,
+      };
+      const [whole, out] = [newFolder(), newFolder()];
+      await pretrain(settings, { out: whole });
+      const controller = new AbortController();
+      const stop = (event: RunEvent) => {
+        if (event.type === 'progress' && event.step === 2) controller.abort();
+      };
+      expect((await pretrain(settings, { out, signal: controller.signal, report: stop })).interrupted).to.equal(true);
+      await pretrain({}, { out, resume: true });
+      expect(checkpointBytes(out).equals(checkpointBytes(whole))).to.equal(true);
+      const rates = readJsonl(join(whole, 'metrics.jsonl')).map((line) => line.lr as number);
+      expect(rates.slice(3)).to.deep.equal([0.02, 0.02, 0.02 * 0.1]);
+      const names = [...(await readCheckpoint(join(out, 'checkpoint.safetensors'))).tensors.keys()];
+      const kinds = new Set(names.flatMap((name) => /^optimizer\.([a-z_]+)\./.exec(name)?.[1] ?? []));
+      expect([...kinds].sort()).to.deep.equal(optimizer === 'adamw' ? ['exp_avg', 'exp_avg_sq', 'step'] : ['momentum']);
+    });
+  }
+
+  it('computes the same whatever the largest norm, where no gradient reaches it', async () => {
+    const weights = async (changes: Partial<Settings>) => {
+      const out = newFolder();
+      await run({ evalEvery: 0, ...changes }, out);
+      const { tensors } = await readCheckpoint(join(out, 'checkpoint.safetensors'));
+      return Buffer.from(tensors.get('module.encoder_q.conv1.weight')!.data.buffer);
+    };
+    const plain = await weights({});
+    expect((await weights({ clipGrad: 1e6 })).equals(plain)).to.equal(true);
+    expect((await weights({ clipGrad: 1e-3 })).equals(plain)).to.equal(false);
+  });
 
   it('goes on exactly after a kill in the middle of an epoch', async () => {
     const out = newFolder();
@@ -214,12 +256,14 @@ describe('pretrain', function () {
   });
 
   it('gives all memory back', async () => {
+    await collectGarbage();
     const { tensors, bytes } = memoryStats('cpu');
     await run({ epochs: 1 });
     expect(memoryStats('cpu')).to.include({ tensors, bytes });
   });
 
   it('holds as much memory after 50 steps and an evaluation as before', async () => {
+    await collectGarbage();
     const seen = new Map<number, { tensors: number; bytes: number }>();
     const out = newFolder();
     const report = (event: RunEvent) => {

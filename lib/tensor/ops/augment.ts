@@ -2,6 +2,10 @@ import { native } from '../../native';
 import type { DType, NativeRecipe } from '../../native-addon';
 import { Tensor } from '../tensor';
 
+/** Published recipes; MoCo v3's two views differ. */
+export type AugmentRecipeName =
+  'mocov1' | 'mocov2' | 'mocov3-view1' | 'mocov3-view2' | 'simclr' | 'cifar' | 'normal' | 'val';
+
 /** What an augmentation draws at random (native/core/augment_params.h gives ranges and the columns of the result). */
 export interface AugmentRecipe {
   /** Share of the area that a crop takes, [cropMin, cropMax]; defaults 0.2 and 1. */
@@ -23,7 +27,7 @@ export interface AugmentRecipe {
   /** Range of the blur's σ in pixels; defaults 0.1 and 2. */
   sigmaMin?: number;
   sigmaMax?: number;
-  /** Values from here on are inverted; default 128. */
+  /** Values from here on (0 to 256) are inverted; default 128. */
   solarizeThreshold?: number;
   /** Draws nothing: resizes the shorter side to this and takes the centre. */
   centreResize?: number;
@@ -44,7 +48,11 @@ export interface AugmentParamsOptions {
  * @param sizes height and width of each image, [N, 2] int32
  * @returns [N, 20] float32
  */
-export function augmentParams(recipe: string | AugmentRecipe, sizes: Tensor, options: AugmentParamsOptions): Tensor {
+export function augmentParams(
+  recipe: AugmentRecipeName | AugmentRecipe,
+  sizes: Tensor,
+  options: AugmentParamsOptions,
+): Tensor {
   const { seed, stream = 0, offset } = options;
   return new Tensor(native.augmentParams(recipe as NativeRecipe, sizes.handle, seed, stream, offset.handle));
 }

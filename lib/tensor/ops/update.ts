@@ -1,8 +1,11 @@
 import { native } from '../../native';
 import type { NativeTensor } from '../../native-addon';
-import type { Tensor } from '../tensor';
+import { Tensor } from '../tensor';
 
 const handles = (tensors: readonly Tensor[]): NativeTensor[] => tensors.map((t) => t.handle);
+
+const forEach = (params: readonly Tensor[], value: number | readonly number[]): readonly number[] =>
+  typeof value === 'number' ? params.map(() => value) : value;
 
 export interface SgdOptions {
   /** Learning rate, a float32 tensor of one element. */
@@ -21,8 +24,78 @@ export function sgd(
   momentumBuffers: readonly Tensor[],
   { lr, momentum, weightDecay, nesterov = false }: SgdOptions,
 ): void {
-  const decay = typeof weightDecay === 'number' ? params.map(() => weightDecay) : weightDecay;
+  const decay = forEach(params, weightDecay);
   native.sgd(handles(params), handles(grads), handles(momentumBuffers), lr.handle, momentum, nesterov, decay);
+}
+
+export interface LarsOptions {
+  /** Learning rate, a float32 tensor of one element. */
+  lr: Tensor;
+  momentum: number;
+  /** L2 decay of the parameters of more than one dimension. */
+  weightDecay: number;
+  /** Their step's length, as a share of their own, at learning rate 1. */
+  trustCoefficient: number;
+}
+
+/**
+ * One step of LARS over all parameters in one call: g ← g + wd·p, times trustCoefficient·‖p‖/‖g‖ where neither norm
+ * is 0; μ ← m·μ + g; p ← p − lr·μ. Parameters of one dimension or none are neither decayed nor scaled.
+ */
+export function lars(
+  params: readonly Tensor[],
+  grads: readonly Tensor[],
+  momentumBuffers: readonly Tensor[],
+  { lr, momentum, weightDecay, trustCoefficient }: LarsOptions,
+): void {
+  const lists = [handles(params), handles(grads), handles(momentumBuffers)] as const;
+  native.lars(...lists, lr.handle, momentum, weightDecay, trustCoefficient);
+}
+
+/** What AdamW keeps, per parameter: zeros before the first step. */
+export interface AdamwState {
+  /** Averages of the gradient and of its square, each of its parameter's shape. */
+  expAvgs: readonly Tensor[];
+  expAvgSqs: readonly Tensor[];
+  /** Steps done, float32 of one element: a parameter that joins later counts its own. */
+  steps: readonly Tensor[];
+}
+
+export interface AdamwOptions {
+  /** Learning rate, a float32 tensor of one element. */
+  lr: Tensor;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  /** Decoupled decay of all parameters, or one for each. */
+  weightDecay: number | readonly number[];
+}
+
+/** One step of AdamW over all parameters in one call, as PyTorch's. */
+export function adamw(
+  params: readonly Tensor[],
+  grads: readonly Tensor[],
+  { expAvgs, expAvgSqs, steps }: AdamwState,
+  { lr, beta1, beta2, eps, weightDecay }: AdamwOptions,
+): void {
+  const state = [handles(expAvgs), handles(expAvgSqs), handles(steps)] as const;
+  const decay = forEach(params, weightDecay);
+  native.adamw(handles(params), handles(grads), ...state, lr.handle, beta1, beta2, eps, decay);
+}
+
+/** Multiplies every element of float32 tensors by a number, in place and in one call. */
+export function rescale(tensors: readonly Tensor[], factor: number): void {
+  native.rescale(handles(tensors), factor);
+}
+
+/**
+ * Shortens gradients, taken together as one vector, to at most `maxNorm`: above it all are multiplied by
+ * maxNorm / (norm + 1e-6), as PyTorch's `clip_grad_norm_`. Nothing is read back.
+ *
+ * @returns the norm before, float32 [1]; not finite where a gradient is not
+ */
+export function clipGradNorm(grads: readonly Tensor[], maxNorm: number): Tensor {
+  return new Tensor(native.clipGradNorm(handles(grads), maxNorm));
 }
 
 /** Exponential moving average in one call: target ← m·target + (1 − m)·source; m is a float32 tensor of one element. */

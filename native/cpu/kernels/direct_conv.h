@@ -15,14 +15,18 @@ struct DirectConvKernels {
   void (*backward_weights)(const ConvArgs&);            // adds to dw from x, y
 };
 
-// The static choice between these kernels and oneDNN's, from measurements on AVX-512 at 32², 16² and 8². oneDNN spends
-// a full block of 16 on any part of one, on both sides of the weight; its first-layer kernels (few input channels) pad
-// the output side only. Both sides whole blocks: oneDNN, except its float32 forward of one block on wide rows. The
-// passes agree otherwise, so that a layer keeps one layout (a reorder costs more than the ties are worth).
-inline bool prefer_direct(int64_t in_channels, int64_t out_channels, int64_t out_width, Elem elem, ConvPass pass) {
-  if (in_channels >= 64 || out_channels >= 64) return false;
-  if (out_channels % 16 != 0 || (in_channels >= 8 && in_channels % 16 != 0)) return true;
-  return elem == Elem::f32 && pass == ConvPass::forward && out_channels == 16 && in_channels <= 16 && out_width >= 32;
+// The static choice between these kernels and oneDNN's, from measurements on AVX-512 at 32², 16², 8² and 4². oneDNN
+// spends a full block of 16 on any part of one, on both sides of the weight; its first-layer kernels (few input
+// channels) pad the output side only. Both sides whole blocks: oneDNN, except its float32 forward of one block on wide
+// rows, and its bfloat16 weight gradients of 3x3 kernels of stride 2 (1.6x slower) or of few channels (up to 1.15x).
+inline bool prefer_direct(const ConvArgs& a, ConvPass pass) {
+  const int64_t in = a.x.c, out = a.y.c;
+  const bool bf16 = a.x.elem == Elem::bf16;
+  const bool parts = out % 16 != 0 || (in >= 8 && in % 16 != 0);
+  if (parts && in < 64 && out < 64) return true;
+  if (pass == ConvPass::backward_weights && bf16 && a.kh == 3 && !parts && in >= 16)
+    return a.stride == 2 ? a.y.w >= 8 : in <= 64 && out <= 64;
+  return pass == ConvPass::forward && !bf16 && out == 16 && in <= 16 && a.y.w >= 32;
 }
 
 }  // namespace slimclr::cpu

@@ -11,19 +11,21 @@ namespace slimclr::cpu {
   extern const AugmentKernels augment_kernels;         \
   extern const BatchNormKernels batch_norm_kernels;    \
   extern const DirectConvKernels direct_conv_kernels;  \
+  extern const DistillKernels distill_kernels;         \
   extern const ElementwiseKernels elementwise_kernels; \
   extern const InfoNceKernels info_nce_kernels;        \
   extern const KnnKernels knn_kernels;                 \
   extern const OptimizerKernels optimizer_kernels;     \
   extern const PoolKernels pool_kernels;               \
+  extern const RowsKernels rows_kernels;               \
   extern const SoftmaxKernels softmax_kernels;         \
   extern const WinogradKernels winograd_kernels;       \
   }
-#define SLIMCLR_KERNELS(isa, block)                                                                                 \
-  {                                                                                                                 \
-#isa, block, isa::augment_kernels, isa::batch_norm_kernels, isa::direct_conv_kernels, isa::elementwise_kernels, \
-        isa::info_nce_kernels, isa::knn_kernels, isa::optimizer_kernels, isa::pool_kernels, isa::softmax_kernels,   \
-        isa::winograd_kernels                                                                                       \
+#define SLIMCLR_KERNELS(isa, block)                                                                                   \
+  {                                                                                                                   \
+#isa, block, isa::augment_kernels, isa::batch_norm_kernels, isa::direct_conv_kernels, isa::distill_kernels,       \
+        isa::elementwise_kernels, isa::info_nce_kernels, isa::knn_kernels, isa::optimizer_kernels, isa::pool_kernels, \
+        isa::rows_kernels, isa::softmax_kernels, isa::winograd_kernels                                                \
   }
 
 SLIMCLR_DECLARE_KERNELS(baseline)

@@ -4,11 +4,13 @@
 #include "cpu/kernels/augment.h"
 #include "cpu/kernels/batch_norm.h"
 #include "cpu/kernels/direct_conv.h"
+#include "cpu/kernels/distill.h"
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/info_nce.h"
 #include "cpu/kernels/knn.h"
 #include "cpu/kernels/optimizer.h"
 #include "cpu/kernels/pool.h"
+#include "cpu/kernels/rows.h"
 #include "cpu/kernels/softmax.h"
 #include "cpu/kernels/winograd.h"
 
@@ -20,11 +22,13 @@ struct Kernels {
   const AugmentKernels& augment;
   const BatchNormKernels& batch_norm;
   const DirectConvKernels& direct_conv;
+  const DistillKernels& distill;
   const ElementwiseKernels& elementwise;
   const InfoNceKernels& info_nce;
   const KnnKernels& knn;
   const OptimizerKernels& optimizer;
   const PoolKernels& pool;
+  const RowsKernels& rows;
   const SoftmaxKernels& softmax;
   const WinogradKernels& winograd;
 };

@@ -1,0 +1,54 @@
+import type { HostTensor, SlimmableResNet, StateSource } from '../nn';
+import type { Tensor } from '../tensor';
+
+/** The losses of a step: tensors on the device, to be read or disposed by the caller. */
+export interface StepLoss {
+  /** Σ_w λ_w·L_w, a scalar. */
+  loss: Tensor;
+  /** L_w of every width that ran, without λ: [W], or [1] during slow start. */
+  perWidth: Tensor;
+}
+
+export interface StepOptions {
+  /** False during slow start: the full network alone, with weight 1. */
+  slim: boolean;
+  /**
+   * Whether these pictures are the first and the last ones of the optimizer's step: false where a batch is computed in
+   * parts. Default true.
+   */
+  first?: boolean;
+  last?: boolean;
+  /** Share of the training done, from 0 to 1: MoCo v3's momentum follows it. Default 0. */
+  progress?: number;
+}
+
+/** What a run trains: networks of all widths, and a step's losses with their gradients. */
+export interface Method {
+  readonly widths: readonly number[];
+  /** The network that is trained, and whose features are evaluated. */
+  readonly encoder: SlimmableResNet;
+  /** The encoder's average, which makes the keys; null where both views go through the encoder itself. */
+  readonly momentumEncoder: SlimmableResNet | null;
+  /**
+   * One step up to the gradients, which add to those of {@link parameters}; the optimizer's step follows. It only enqueues
+   * work. A batch may come in parts, for less memory: their gradients' mean is that of the batch where the loss is a mean
+   * over pictures. A loss over pairs of a batch, as of MoCo v3 and SimCLR, then has the part's pictures as negatives: it
+   * is the mean of small batches' losses. BatchNorm's statistics are each part's own.
+   * @param x a view of each picture [N, 3, H, W]
+   * @param target what it belongs to: the other view of the same pictures [N, 3, H, W]; supervised: labels [N] int32
+   */
+  step(x: Tensor, target: Tensor, options: StepOptions): StepLoss;
+  /** What the optimizer trains. */
+  parameters(): Map<string, Tensor>;
+  /**
+   * Everything that the next step depends on, by the names of the released checkpoints. (The optimizer has a state of its
+   * own.)
+   */
+  state(): Promise<Map<string, HostTensor>>;
+  /**
+   * Continues from {@link state}.
+   * @throws Error naming missing, unexpected and misshapen tensors; then nothing was changed
+   */
+  loadState(source: StateSource): void;
+  dispose(): void;
+}

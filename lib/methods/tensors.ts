@@ -1,0 +1,28 @@
+import { keep, type Tensor } from '../tensor';
+
+/** Constant tensors that depend on the batch size alone: made where one is first needed, and kept. */
+export class PerBatchSize<T extends Readonly<Record<string, Tensor>>> {
+  private readonly made = new Map<number, T>();
+
+  constructor(private readonly make: (batch: number) => T) {}
+
+  get(batch: number): T {
+    let tensors = this.made.get(batch);
+    if (!tensors) {
+      tensors = this.make(batch);
+      for (const t of Object.values(tensors)) keep(t);
+      this.made.set(batch, tensors);
+    }
+    return tensors;
+  }
+
+  dispose(): void {
+    for (const tensors of this.made.values()) for (const t of Object.values(tensors)) t.dispose();
+    this.made.clear();
+  }
+}
+
+/** The tensors under names that begin with `prefix`. */
+export function underPrefix<T>(prefix: string, tensors: ReadonlyMap<string, T>): Map<string, T> {
+  return new Map([...tensors].map(([name, t]) => [prefix + name, t]));
+}

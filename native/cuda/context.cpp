@@ -12,6 +12,11 @@ namespace {
   if (r.kind == Report::bad_labels)
     fail(ErrorKind::range, "softmaxCrossEntropy", "expected labels in 0…", v[0], ", received ", v[1], " of ", v[2],
          " outside");
+  if (r.kind == Report::bad_positives)
+    fail(ErrorKind::range, "distill", "expected positives in 0…", v[0], ", received ", v[1], " of ", v[2], " outside");
+  if (r.kind == Report::bad_rows)
+    fail(ErrorKind::range, "indexSelect", "expected indices of rows that there are, received ", v[0], " of ", v[1],
+         " outside");
   fail(ErrorKind::range, "augment", "image ", v[0], " of the batch does not lie within the ", v[1],
        " bytes of pixels: offset ", v[2], ", size ", v[3], " x ", v[4]);
 }

@@ -71,6 +71,9 @@ class CudaBackend : public Backend {
   void linear_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) override;
   void linear_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor& dbias) override;
 
+  void index_select(const std::vector<Tensor>& inputs, const Tensor& index, const Tensor& y) override;
+  void index_add(const Tensor& dy, const Tensor& index, int64_t first, const Tensor& dx) override;
+
   void relu_forward(const Tensor& x, const Tensor& y) override;
   void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
   void add(const Tensor& a, const Tensor& b, const Tensor& y) override;
@@ -90,9 +93,18 @@ class CudaBackend : public Backend {
   void info_nce(const std::vector<Tensor>& queries, const Tensor& key, const Tensor& queue, const Tensor& weights,
                 const Tensor& loss, const Tensor& per_width, const std::vector<Tensor>& gradients,
                 const InfoNce& p) override;
+  void distill(const Tensor& student, const Tensor& teacher, const Tensor& positives, const Tensor& loss,
+               const Tensor& gradient, const Distill& p) override;
 
   void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
            const Tensor& lr, const Sgd& p) override;
+  void lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
+            const Tensor& lr, const Lars& p) override;
+  void adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avgs,
+             const std::vector<Tensor>& exp_avg_sqs, const std::vector<Tensor>& steps, const Tensor& lr,
+             const AdamW& p) override;
+  void rescale(const std::vector<Tensor>& tensors, double factor) override;
+  void clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) override;
   void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) override;
   void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) override;
 
@@ -124,9 +136,10 @@ class CudaBackend : public Backend {
   Tensor channels_last(const Tensor& t);
   Tensor empty_channels_last(const Tensor& like);
 
-  // Enqueues task(launch, list) with the items as a table in device memory.
-  template <typename F>
-  void run_list(const char* op, std::vector<ListItem> items, F task);
+  // The items as a table in device memory; empty ones are left out. scratch_bytes(list) is the memory that
+  // task(launch, list, scratch) needs.
+  template <typename Bytes, typename F>
+  void run_list(const char* op, std::vector<ListItem> items, Bytes scratch_bytes, F task);
   void run_augment(const char* op, AugmentArgs a, const Tensor& pixels, const Tensor& offsets, const Tensor& sizes,
                    const Tensor& params);
 

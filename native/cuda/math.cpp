@@ -3,6 +3,7 @@
 
 #include "cuda/cuda_backend.h"
 #include "cuda/kernels/elementwise.h"
+#include "cuda/kernels/rows.h"
 #include "cuda/kernels/softmax.h"
 
 namespace slimclr::cuda {
@@ -58,6 +59,23 @@ void CudaBackend::randn(const Tensor& out, uint64_t seed, uint32_t stream, uint6
   run("randn", [=, y = floats(out), n = out.size()](const Launch& on) {
     cuda::randn(on, y, n, seed, stream, offset, mean, std);
   });
+}
+
+void CudaBackend::index_select(const std::vector<Tensor>& inputs, const Tensor& index, const Tensor& y) {
+  std::vector<RowsPart> parts;
+  for (const Tensor& x : inputs) parts.push_back({x.data(), x.dim(0)});
+  const int64_t m = index.dim(0), bytes = static_cast<int64_t>(y.bytes()) / m;
+  Buffer table = scratch(static_cast<int64_t>(parts.size() * sizeof(RowsPart)));
+  upload("indexSelect", table.data(), parts.data(), parts.size() * sizeof(RowsPart));
+  run("indexSelect", [table = static_cast<const RowsPart*>(table.data()), count = static_cast<int64_t>(parts.size()),
+                      index = index.as<int32_t>(), m, bytes, y = y.data(), report = context_->report()](
+                         const Launch& on) { select_rows(on, table, count, index, m, bytes, y, report); });
+}
+
+void CudaBackend::index_add(const Tensor& dy, const Tensor& index, int64_t first, const Tensor& dx) {
+  run("indexSelectBackward", [dy = floats(dy), index = index.as<int32_t>(), m = index.dim(0), first, rows = dx.dim(0),
+                              d = dx.size() / dx.dim(0),
+                              dx = floats(dx)](const Launch& on) { add_rows(on, dy, index, m, d, first, rows, dx); });
 }
 
 void CudaBackend::relu_forward(const Tensor& x, const Tensor& y) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cuda/cuda_backend.h"
+#include "cuda/kernels/distill.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/info_nce.h"
 #include "cuda/kernels/knn.h"
@@ -39,6 +40,28 @@ void CudaBackend::info_nce(const std::vector<Tensor>& queries, const Tensor& key
   run("slimInfoNCE", [a](const Launch& on) { cuda::info_nce(on, a); });
 }
 
+void CudaBackend::distill(const Tensor& student, const Tensor& teacher, const Tensor& positives, const Tensor& loss,
+                          const Tensor& gradient, const Distill& p) {
+  DistillArgs a;
+  a.kind = p.kind == Distill::Kind::kd     ? DistillArgs::Kind::kd
+           : p.kind == Distill::Kind::mse  ? DistillArgs::Kind::mse
+           : p.kind == Distill::Kind::atkd ? DistillArgs::Kind::atkd
+                                           : DistillArgs::Kind::dkd;
+  a.student = floats(student);
+  a.teacher = floats(teacher);
+  a.positives = positives.buffer ? positives.as<int32_t>() : nullptr;
+  a.n = student.dim(0);
+  a.c = student.dim(1);
+  a.teacher_temperature = static_cast<float>(p.teacher_temperature);
+  a.student_temperature = static_cast<float>(p.student_temperature);
+  a.loss = floats(loss);
+  a.gradient = floats(gradient);
+  a.report = context_->report();
+  Buffer row_loss = scratch(a.n * static_cast<int64_t>(sizeof(double)));
+  a.row_loss = static_cast<double*>(row_loss.data());
+  run("distill", [a](const Launch& on) { cuda::distill(on, a); });
+}
+
 namespace {
 
 // Fills in where the chunks of each item begin; returns their number.
@@ -53,9 +76,8 @@ int64_t place_chunks(std::vector<ListItem>& items) {
 
 }  // namespace
 
-template <typename F>
-void CudaBackend::run_list(const char* op, std::vector<ListItem> items, F task) {
-  // An empty tensor has no chunks, and no block may find it.
+template <typename Bytes, typename F>
+void CudaBackend::run_list(const char* op, std::vector<ListItem> items, Bytes scratch_bytes, F task) {
   std::erase_if(items, [](const ListItem& item) { return item.size == 0; });
   if (items.empty()) return;
   const int64_t chunks = place_chunks(items);
@@ -63,32 +85,89 @@ void CudaBackend::run_list(const char* op, std::vector<ListItem> items, F task) 
   Buffer table = scratch(static_cast<int64_t>(bytes));
   upload(op, table.data(), items.data(), bytes);
   const List list{static_cast<const ListItem*>(table.data()), static_cast<int64_t>(items.size()), chunks};
-  run(op, [list, task](const Launch& on) { task(on, list); });
+  Buffer memory = scratch(scratch_bytes(list));
+  run(op, [list, task, memory = memory.data()](const Launch& on) { task(on, list, memory); });
 }
+
+namespace {
+
+int64_t no_bytes(const List&) { return 0; }
+
+std::vector<ListItem> items_of(const std::vector<Tensor>& tensors) {
+  std::vector<ListItem> items(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    items[i].data = floats(tensors[i]);
+    items[i].size = tensors[i].stored();
+  }
+  return items;
+}
+
+}  // namespace
 
 void CudaBackend::sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                       const std::vector<Tensor>& momenta, const Tensor& lr, const Sgd& p) {
-  std::vector<ListItem> items(params.size());
+  std::vector<ListItem> items = items_of(params);
   for (size_t i = 0; i < params.size(); ++i) {
-    items[i].data = floats(params[i]);
     items[i].source = floats(grads[i]);
     items[i].first = floats(momenta[i]);
-    items[i].size = params[i].size();
     items[i].weight_decay = p.weight_decay[i];
   }
-  run_list("sgd", std::move(items),
+  run_list("sgd", std::move(items), no_bytes,
            [lr = floats(lr), momentum = static_cast<float>(p.momentum), nesterov = p.nesterov](
-               const Launch& on, const List& list) { cuda::sgd(on, list, lr, momentum, nesterov); });
+               const Launch& on, const List& list, void*) { cuda::sgd(on, list, lr, momentum, nesterov); });
+}
+
+void CudaBackend::lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                       const std::vector<Tensor>& momenta, const Tensor& lr, const Lars& p) {
+  std::vector<ListItem> items = items_of(params);
+  for (size_t i = 0; i < params.size(); ++i) {
+    items[i].source = floats(grads[i]);
+    items[i].first = floats(momenta[i]);
+    items[i].adapt = params[i].shape.size() > 1;
+    items[i].weight_decay = items[i].adapt ? static_cast<float>(p.weight_decay) : 0;
+  }
+  run_list(
+      "lars", std::move(items), lars_scratch_bytes,
+      [lr = floats(lr), momentum = static_cast<float>(p.momentum), trust = static_cast<float>(p.trust_coefficient)](
+          const Launch& on, const List& list, void* memory) { cuda::lars(on, list, lr, momentum, trust, memory); });
+}
+
+void CudaBackend::adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                        const std::vector<Tensor>& exp_avgs, const std::vector<Tensor>& exp_avg_sqs,
+                        const std::vector<Tensor>& steps, const Tensor& lr, const AdamW& p) {
+  std::vector<ListItem> items = items_of(params);
+  for (size_t i = 0; i < params.size(); ++i) {
+    items[i].source = floats(grads[i]);
+    items[i].first = floats(exp_avgs[i]);
+    items[i].second = floats(exp_avg_sqs[i]);
+    items[i].step = floats(steps[i]);
+    items[i].weight_decay = p.weight_decay[i];
+  }
+  run_list("adamw", std::move(items), adamw_scratch_bytes,
+           [lr = floats(lr), p](const Launch& on, const List& list, void* memory) {
+             cuda::adamw(on, list, lr, p.beta1, p.beta2, static_cast<float>(p.eps), memory);
+           });
+}
+
+void CudaBackend::rescale(const std::vector<Tensor>& tensors, double factor) {
+  run_list("rescale", items_of(tensors), no_bytes,
+           [factor = static_cast<float>(factor)](const Launch& on, const List& list, void*) {
+             cuda::rescale(on, list, factor);
+           });
+}
+
+void CudaBackend::clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) {
+  fill({norm}, 0);  // stays where there is nothing to sum
+  run_list("clipGradNorm", items_of(grads), clip_scratch_bytes,
+           [max_norm = static_cast<float>(max_norm), norm = floats(norm)](
+               const Launch& on, const List& list, void* memory) { clip(on, list, max_norm, norm, memory); });
 }
 
 void CudaBackend::ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) {
-  std::vector<ListItem> items(targets.size());
-  for (size_t i = 0; i < targets.size(); ++i) {
-    items[i].data = floats(targets[i]);
-    items[i].source = floats(sources[i]);
-    items[i].size = targets[i].size();
-  }
-  run_list("ema", std::move(items), [m = floats(m)](const Launch& on, const List& list) { cuda::ema(on, list, m); });
+  std::vector<ListItem> items = items_of(targets);
+  for (size_t i = 0; i < targets.size(); ++i) items[i].source = floats(sources[i]);
+  run_list("ema", std::move(items), no_bytes,
+           [m = floats(m)](const Launch& on, const List& list, void*) { cuda::ema(on, list, m); });
 }
 
 void CudaBackend::fill(const std::vector<Tensor>& tensors, double value) {
@@ -107,12 +186,7 @@ void CudaBackend::fill(const std::vector<Tensor>& tensors, double value) {
       });
     return;
   }
-  std::vector<ListItem> items(tensors.size());
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    items[i].data = floats(tensors[i]);
-    items[i].size = tensors[i].stored();
-  }
-  run_list("fill", std::move(items), [](const Launch& on, const List& list) { zero(on, list); });
+  run_list("fill", items_of(tensors), no_bytes, [](const Launch& on, const List& list, void*) { zero(on, list); });
 }
 
 void CudaBackend::enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) {

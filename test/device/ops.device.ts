@@ -1,6 +1,7 @@
 // Every op on the CPU against the same op on a CUDA device, on fresh random inputs (npm run test:device).
 import { expect } from 'chai';
 import {
+  adamw,
   add,
   augment,
   augmentParams,
@@ -8,19 +9,25 @@ import {
   backward,
   batchNorm,
   cast,
+  clipGradNorm,
+  concat,
   conv2d,
+  distill,
   ema,
   enqueue,
   fill,
   globalAvgPool2d,
+  indexSelect,
   knn,
   l2Normalize,
+  lars,
   linear,
   maxPool2d,
   mean,
   memoryStats,
   randn,
   relu,
+  rescale,
   scale,
   scope,
   sgd,
@@ -176,6 +183,8 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
   check('softmax', tolerance.float32, () => ({ y: softmax(plain(rows)) }));
   const labels = Int32Array.from({ length: 17 }, (_, i) => (i * 31) % 130);
   const shares = fresh([17, 130]);
+  const fixed = [fresh([9, 130], 0.1), fresh([9, 21], 0.1)];
+  const maps = [fresh([2, 12, 3, 3]), fresh([3, 12, 3, 3])];
   for (const labelSmoothing of [0, 0.1])
     check(`softmaxCrossEntropy, smoothing ${labelSmoothing}`, tolerance.float32, () => {
       const [p, q] = [leaf(rows), leaf(rows)];
@@ -185,6 +194,29 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
       backward(soft);
       return { loss, soft, gradient: p.grad, 'soft gradient': q.grad };
     });
+
+  for (const kind of ['kd', 'mse', 'atkd', 'dkd'] as const)
+    check(`distill, ${kind}`, tolerance.float32, () => {
+      const student = leaf(rows);
+      const positives = tensor(labels, [17]);
+      const loss = distill(kind, student, plain(shares), { teacherTemperature: 2, studentTemperature: 3, positives });
+      backward(loss);
+      return { loss, gradient: student.grad };
+    });
+  const picked = Int32Array.of(3, 40, 3, 0, 49, 17, 33);
+  check('indexSelect', 1e-5, () =>
+    withGradients([rows, x], ([a, b]) =>
+      // 17 rows and 33 rows cut to as many features
+      indexSelect(
+        [linear(a, plain(fixed[0]), null), linear(b, plain(fixed[1]), null)],
+        tensor(picked, [picked.length]),
+      ),
+    ),
+  );
+  check('concat of activations in bfloat16', tolerance.bfloat16, () => {
+    const [a, b] = maps.map((m) => cast(plain(m), 'bfloat16'));
+    return { y: cast(concat([a, b]), 'float32') };
+  });
 
   check('randn', 1e-6, () => ({ y: randn([1001], { seed, stream: 3, offset: 17, mean: 0.5, std: 2 }) }));
   check('zeros, fill', 0, () => {
@@ -230,6 +262,35 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
       sgd(params, gradients, momenta, { lr: tensor([0.1], [1]), momentum: 0.9, weightDecay: 1e-4, nesterov });
       return Object.fromEntries([...params, ...momenta].map((t, i) => [`tensor ${i}`, t]));
     });
+  check('lars', 1e-5, () => {
+    const [params, gradients, momenta] = lists.map((list) => list.map(plain));
+    lars(params, gradients, momenta, {
+      lr: tensor([0.1], [1]),
+      momentum: 0.9,
+      weightDecay: 1e-2,
+      trustCoefficient: 0.1,
+    });
+    return Object.fromEntries([...params, ...momenta].map((t, i) => [`tensor ${i}`, t]));
+  });
+  check('adamw', 1e-5, () => {
+    const [params, gradients, expAvgs] = lists.map((list) => list.map(plain));
+    const expAvgSqs = lists[1].map(({ data, shape }) => plain({ data: data.map((v) => v * v), shape }));
+    const steps = shapes.map((_, i) => tensor([i], [1]));
+    const rates = { lr: tensor([0.1], [1]), beta1: 0.9, beta2: 0.99, eps: 1e-8, weightDecay: 0.1 };
+    adamw(params, gradients, { expAvgs, expAvgSqs, steps }, rates);
+    return Object.fromEntries([...params, ...expAvgs, ...expAvgSqs, ...steps].map((t, i) => [`tensor ${i}`, t]));
+  });
+  check('rescale', 1e-6, () => {
+    const [params] = lists.map((list) => list.map(plain));
+    rescale(params, 0.3);
+    return Object.fromEntries(params.map((t, i) => [`tensor ${i}`, t]));
+  });
+  for (const maxNorm of [1, 1e6])
+    check(`clipGradNorm to ${maxNorm}`, 1e-5, () => {
+      const [gradients] = lists.map((list) => list.map(plain));
+      const norm = clipGradNorm(gradients, maxNorm);
+      return { norm, ...Object.fromEntries(gradients.map((t, i) => [`tensor ${i}`, t])) };
+    });
   check('ema', 1e-6, () => {
     const [targets, sources] = lists.map((list) => list.map(plain));
     ema(targets, sources, tensor([0.99], [1]));
@@ -256,7 +317,16 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
     tensor(Int32Array.from(sizes.flat()), [3, 2]),
   ];
   const normalise = { mean: [0.5, 0.4, 0.3], std: [0.2, 0.3, 0.4] };
-  for (const recipe of ['mocov1', 'mocov2', 'mocov3-view1', 'mocov3-view2', 'simclr', 'cifar', 'normal', 'val'])
+  for (const recipe of [
+    'mocov1',
+    'mocov2',
+    'mocov3-view1',
+    'mocov3-view2',
+    'simclr',
+    'cifar',
+    'normal',
+    'val',
+  ] as const)
     for (const view of [0, 1])
       check(`augment, ${recipe}, view ${view}`, 1e-6, () => {
         const [pixels, at, size] = pictures();

@@ -7,7 +7,7 @@
 namespace slimclr::cuda {
 
 struct Report {
-  enum Kind : int32_t { none, bad_labels, image_outside };
+  enum Kind : int32_t { none, bad_labels, bad_positives, bad_rows, image_outside };
   int32_t kind;
   int64_t values[5];
 };

@@ -228,6 +228,7 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
   for (const [what, n, d, k, temperature, teacher, student, distill, fullDistill] of [
     ['the default recipe', 5, 16, 70, 0.2, 5, 5, 'similarity', false],
     ['a longer queue', 70, 128, 1000, 0.2, 5, 5, 'similarity', false],
+    ['a queue whose keys are rounded', 5, 64, 9000, 0.2, 5, 5, 'similarity', false],
     ['256 dimensions', 3, 200, 130, 0.2, 5, 5, 'similarity', false],
     ['InfoNCE alone', 5, 16, 70, 0.2, 5, 5, 'none', false],
     ['all larger widths as teachers', 5, 32, 70, 0.2, 4, 5, 'similarity', true],

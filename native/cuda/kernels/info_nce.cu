@@ -1,9 +1,15 @@
 // Attention with keys = values = queue. Every width is evaluated at one to three temperatures t (contrastive, student,
 // teacher): a panel. The softmax at t needs Z = Σ_j e^((s_j − m)/t) and O = Σ_j e^((s_j − m)/t)·k_j. A first pass over
 // the queue finds each row's largest and smallest similarity, so that m is known and half precision suffices for the
-// probabilities. Where all |s/t| ≤ 1 (high temperatures) m is 0 and 1 is left out of every probability: Z = K + Σ
-// expm1, O = Σk + Σ expm1·k, which keeps the digits in which nearly uniform distributions differ. A block takes 64
-// query rows and a part of the queue (a split); the splits' Z and O are added in order afterwards.
+// probabilities.
+//
+// Where all |s/t| ≤ 1 (high temperatures) m is 0 and 1 is left out of every probability: Z = K + Σ expm1 and
+// O = Σk + Σ expm1·k, which keeps the digits in which nearly uniform distributions differ.
+//
+// A query is the sum of two float16 vectors, since the rounding of one would shift all its similarities alike. The
+// roundings of keys and probabilities average out over a long queue; over a short one they are sums of two as well.
+//
+// A block takes 64 query rows and a part of the queue (a split); the splits' Z and O are added in order afterwards.
 #include "cuda/kernels/info_nce.h"
 
 #include <cuda_fp16.h>
@@ -26,6 +32,7 @@ constexpr int kWarps = 4;  // 16 query rows each
 constexpr int kTileThreads = kWarps * kWarp;
 constexpr int kFragment = 16;
 constexpr int kMomentBlocks = 64;
+constexpr int64_t kShortQueue = 8192;
 
 struct Panel {
   float temperature;
@@ -66,15 +73,17 @@ struct Plan {
   int64_t n, k, d;          // as given
   int64_t rows, keys, dim;  // padded: multiples of kRows and kKeys; 64, 128 or 256
   int widths, panels, splits;
-  __half* queries;  // [widths][rows][dim]
-  __half* queue;    // [keys][dim]
-  float2* ranges;   // [splits][widths][rows], least and largest similarity
-  float* z;         // [splits][panels][rows]
-  float* o;         // [splits][panels][rows][dim]
-  double* moments;  // [kMomentBlocks][d], then their sum in the first row
-  float* means;     // [panels][n][d], O/Z − positive
-  float* log_z;     // [panels][n], log Z − s⁺/t
-  double* losses;   // [widths][n]
+  __half* queries;      // [widths][rows][dim]
+  __half* rests;        // [widths][rows][dim], what the rounding of queries left over
+  __half* queue;        // [keys][dim]
+  __half* queue_rests;  // [keys][dim] of a short queue, else null
+  float2* ranges;       // [splits][widths][rows], least and largest similarity
+  float* z;             // [splits][panels][rows]
+  float* o;             // [splits][panels][rows][dim]
+  double* moments;      // [kMomentBlocks][d], then their sum in the first row
+  float* means;         // [panels][n][d], O/Z − positive
+  float* log_z;         // [panels][n], log Z − s⁺/t
+  double* losses;       // [widths][n]
   int64_t bytes;
 };
 
@@ -100,7 +109,10 @@ Plan plan_of(const Launch& on, const InfoNceArgs& a, int panels) {
     at += (count * static_cast<int64_t>(sizeof(*pointer)) + 255) / 256 * 256;
   };
   take(p.queries, p.widths * p.rows * p.dim);
+  take(p.rests, p.widths * p.rows * p.dim);
   take(p.queue, p.keys * p.dim);
+  take(p.queue_rests, p.keys <= kShortQueue ? p.keys * p.dim : 0);
+  if (p.keys > kShortQueue) p.queue_rests = nullptr;
   take(p.ranges, splits * p.widths * p.rows);
   take(p.z, splits * panels * p.rows);
   take(p.o, splits * panels * p.rows * p.dim);
@@ -112,12 +124,15 @@ Plan plan_of(const Launch& on, const InfoNceArgs& a, int panels) {
   return p;
 }
 
-// half [padded rows][dim], zeros beyond [rows][d].
-__global__ void halve_kernel(const float* x, int64_t rows, int64_t d, __half* y, int64_t dim, int64_t size) {
+// half [padded rows][dim], zeros beyond [rows][d]. rest, unless null: what the rounding left over.
+__global__ void halve_kernel(const float* x, int64_t rows, int64_t d, __half* y, __half* rest, int64_t dim,
+                             int64_t size) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += stride) {
     const int64_t row = i / dim, column = i % dim;
-    y[i] = __float2half_rn(row < rows && column < d ? x[row * d + column] : 0.0f);
+    const float v = row < rows && column < d ? x[row * d + column] : 0.0f;
+    y[i] = __float2half_rn(v);
+    if (rest) rest[i] = __float2half_rn(v - __half2float(y[i]));
   }
 }
 
@@ -173,19 +188,33 @@ __device__ void copy_rows(__half (*to)[D + 8], const __half* from) {
     *reinterpret_cast<uint4*>(&to[i / kWords][i % kWords * 8]) = reinterpret_cast<const uint4*>(from)[i];
 }
 
-// scores = queries · keysᵀ for the 16 query rows of this warp.
+// What multiplications in float16 leave over: rests of the block's queries and of the step's keys, in global memory, or
+// null where they do not matter.
+struct Rests {
+  const __half *queries, *keys;
+};
+
+// scores = queries · keysᵀ for the 16 query rows of this warp, which begin at `row`.
 template <int D>
-__device__ void multiply_keys(Tile<D>& tile, int row) {
+__device__ void multiply_keys(Tile<D>& tile, int row, const Rests& rests) {
   for (int key = 0; key < kKeys; key += kFragment) {
     wmma::fragment<wmma::accumulator, 16, 16, 16, float> s;
     wmma::fill_fragment(s, 0.0f);
 #pragma unroll
     for (int i = 0; i < D; i += kFragment) {
-      wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::row_major> q;
+      wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::row_major> q, rest;
       wmma::fragment<wmma::matrix_b, 16, 16, 16, __half, wmma::col_major> k;
       wmma::load_matrix_sync(q, &tile.queries[row][i], D + 8);
       wmma::load_matrix_sync(k, &tile.keys[key][i], D + 8);
       wmma::mma_sync(s, q, k, s);
+      if (rests.queries) {
+        wmma::load_matrix_sync(rest, rests.queries + row * D + i, D);
+        wmma::mma_sync(s, rest, k, s);
+      }
+      if (rests.keys) {
+        wmma::load_matrix_sync(k, rests.keys + key * D + i, D);
+        wmma::mma_sync(s, q, k, s);
+      }
     }
     wmma::store_matrix_sync(&tile.scores[row][key], s, kKeys + 4, wmma::mem_row_major);
   }
@@ -210,7 +239,7 @@ __global__ void __launch_bounds__(kTileThreads) range_kernel(Plan p) {
     __syncthreads();  // the keys of the step before have been read
     copy_rows<D>(tile.keys, p.queue + t * kKeys * D);
     __syncthreads();
-    multiply_keys<D>(tile, strip);
+    multiply_keys<D>(tile, strip, {nullptr, nullptr});
 #pragma unroll
     for (int r = 0; r < kFragment; ++r)
       for (int key = lane; key < kKeys; key += kWarp) {
@@ -229,6 +258,24 @@ __global__ void __launch_bounds__(kTileThreads) range_kernel(Plan p) {
   }
 }
 
+// o += p · keys for the 16 query rows of this warp; all have read p when it returns.
+template <int D>
+__device__ void add_products(const Tile<D>& tile, int row,
+                             wmma::fragment<wmma::accumulator, 16, 16, 16, float> (&o)[D / kFragment],
+                             const __half* keys, int stride) {
+  for (int key = 0; key < kKeys; key += kFragment) {
+    wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::row_major> a;
+    wmma::load_matrix_sync(a, &tile.p[row][key], kKeys + 8);
+#pragma unroll
+    for (int i = 0; i < D / kFragment; ++i) {
+      wmma::fragment<wmma::matrix_b, 16, 16, 16, __half, wmma::row_major> b;
+      wmma::load_matrix_sync(b, keys + key * stride + i * kFragment, static_cast<unsigned>(stride));
+      wmma::mma_sync(o[i], a, b, o[i]);
+    }
+  }
+  __syncwarp();
+}
+
 // Grid: splits, tiles of query rows, panels. Leaves the split's Z and O.
 template <int D>
 __global__ void __launch_bounds__(kTileThreads) attend_kernel(Plan p, Panels panels) {
@@ -238,6 +285,7 @@ __global__ void __launch_bounds__(kTileThreads) attend_kernel(Plan p, Panels pan
   const int64_t first = static_cast<int64_t>(blockIdx.y) * kRows, tiles = p.keys / kKeys;
   const int64_t begin = tiles * blockIdx.x / p.splits, end = tiles * (blockIdx.x + 1) / p.splits;
   const float exponent = 1.44269504088896341f / panel.temperature;
+  Rests rests = {p.rests + (panel.width * p.rows + first) * D, nullptr};
   copy_rows<D>(tile.queries, p.queries + (panel.width * p.rows + first) * D);
   if (threadIdx.x < kRows)
     tile.shift[threadIdx.x] = shift_of(range_of(p, panel.width, first + threadIdx.x), panel.temperature);
@@ -250,7 +298,8 @@ __global__ void __launch_bounds__(kTileThreads) attend_kernel(Plan p, Panels pan
     __syncthreads();
     copy_rows<D>(tile.keys, p.queue + t * kKeys * D);
     __syncthreads();
-    multiply_keys<D>(tile, strip);
+    if (p.queue_rests) rests.keys = p.queue_rests + t * kKeys * D;
+    multiply_keys<D>(tile, strip, rests);
 #pragma unroll
     for (int r = 0; r < kFragment; ++r) {
       const Shift shift = tile.shift[strip + r];
@@ -258,22 +307,22 @@ __global__ void __launch_bounds__(kTileThreads) attend_kernel(Plan p, Panels pan
         const float e = exp2f((tile.scores[strip + r][key] - shift.m) * exponent) - shift.centre;
         const float value = t * kKeys + key < p.k ? e : 0.0f;
         z[r] += value;
+        tile.scores[strip + r][key] = value;
         tile.p[strip + r][key] = __float2half_rn(value);
       }
     }
     __syncwarp();
     if (!panel.mean) continue;
-    for (int key = 0; key < kKeys; key += kFragment) {
-      wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::row_major> a;
-      wmma::load_matrix_sync(a, &tile.p[strip][key], kKeys + 8);
-#pragma unroll
-      for (int i = 0; i < D / kFragment; ++i) {
-        wmma::fragment<wmma::matrix_b, 16, 16, 16, __half, wmma::row_major> b;
-        wmma::load_matrix_sync(b, &tile.keys[key][i * kFragment], D + 8);
-        wmma::mma_sync(o[i], a, b, o[i]);
+    add_products<D>(tile, strip, o, &tile.keys[0][0], D + 8);
+    if (!rests.keys) continue;
+    add_products<D>(tile, strip, o, rests.keys, D);
+    for (int r = 0; r < kFragment; ++r)
+      for (int key = lane; key < kKeys; key += kWarp) {
+        const float value = tile.scores[strip + r][key];
+        tile.p[strip + r][key] = __float2half_rn(value - __half2float(tile.p[strip + r][key]));
       }
-    }
     __syncwarp();
+    add_products<D>(tile, strip, o, &tile.keys[0][0], D + 8);
   }
   const int64_t cell = (static_cast<int64_t>(blockIdx.x) * p.panels + blockIdx.z) * p.rows + first + strip;
 #pragma unroll
@@ -385,9 +434,9 @@ void info_nce(const Launch& on, const InfoNceArgs& a) {
   const Panels panels = panels_of(a);
   const Plan p = plan_of(on, a, panels.count);
   for (int w = 0; w < a.widths; ++w)
-    launch_flat(on, p.rows * p.dim, halve_kernel, a.queries[w], p.n, p.d, p.queries + w * p.rows * p.dim, p.dim,
-                p.rows * p.dim);
-  launch_flat(on, p.keys * p.dim, halve_kernel, a.queue, p.k, p.d, p.queue, p.dim, p.keys * p.dim);
+    launch_flat(on, p.rows * p.dim, halve_kernel, a.queries[w], p.n, p.d, p.queries + w * p.rows * p.dim,
+                p.rests + w * p.rows * p.dim, p.dim, p.rows * p.dim);
+  launch_flat(on, p.keys * p.dim, halve_kernel, a.queue, p.k, p.d, p.queue, p.queue_rests, p.dim, p.keys * p.dim);
   launch(on, dim3(kMomentBlocks), dim3(kThreads), 0, moments_kernel, a.queue, p.k, p.d, p.moments);
   launch(on, dim3(1), dim3(kThreads), 0, add_moments_kernel, p.d, p.moments);
   if (p.dim == 64)

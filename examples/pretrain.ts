@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { consoleReport, evaluateCheckpoint, loadEncoder, pretrain, writeShapes } from '../lib';
 
-async function main(out = 'example-run', epochs = 10, pictures = 4000): Promise<void> {
+async function main(out = 'example-run', epochs = 12, pictures = 4000): Promise<void> {
   const data = join(out, 'pictures');
   await writeShapes(data, { count: pictures, testCount: Math.ceil(pictures / 4), seed: 0 });
 
@@ -16,8 +16,10 @@ async function main(out = 'example-run', epochs = 10, pictures = 4000): Promise<
       widths: [1, 0.75, 0.5, 0.25],
       epochs,
       slowStart: epochs / 2, // the sub-networks join half-way
-      batch: 128,
-      queue: 2048,
+      batch: 64,
+      queue: 512,
+      cropMin: 0.4, // a view shows most of the shape
+      grayP: 0.5, // half of the views have no colour to go by
       evalEvery: epochs,
     },
     { out, report: consoleReport() },

@@ -15,11 +15,14 @@ import type { Context } from './program';
 const settings = {
   arch: 'resnet20',
   widths: [1, 0.75, 0.5, 0.25],
-  epochs: 10,
-  slowStart: 5,
-  batch: 128,
-  queue: 2048,
-  evalEvery: 5,
+  epochs: 12,
+  slowStart: 6,
+  batch: 64,
+  queue: 512,
+  // The shape must stay in the picture, and colour must not give it away.
+  cropMin: 0.4,
+  grayP: 0.5,
+  evalEvery: 6,
 } satisfies Partial<Settings>;
 
 const defaultOut = 'quickstart';

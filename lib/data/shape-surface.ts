@@ -18,7 +18,7 @@ export class Surface {
     const chroma = random.uniform(0, 0.25);
     this.colour = [0, 1, 2].map((c) => lightness + chroma * Math.cos(hue - (c * 2 * Math.PI) / 3));
     this.kind = random.below(4);
-    this.strength = random.uniform(0.03, 0.12);
+    this.strength = random.uniform(0.01, 0.036);
     this.phase = random.uniform(0, 2 * Math.PI);
     const direction = random.uniform(0, 2 * Math.PI);
     // What the texture does across the picture: a ramp, waves (radians), cells of noise: a few blotches, many grains.

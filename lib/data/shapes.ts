@@ -9,6 +9,9 @@ import { Philox, RandomStream } from './philox';
 import { OUTLINES, type Outline } from './shape-outlines';
 import { Surface } from './shape-surface';
 
+/** Radians either way. */
+const MAX_ROTATION = 0.1 * Math.PI;
+
 /** The classes, in the order of their labels. */
 export const SHAPE_CLASSES: readonly string[] = Object.keys(OUTLINES);
 
@@ -66,7 +69,7 @@ function drawShape(outline: Outline, random: Philox, size: number, out: Uint8Arr
   const radius = (size / 2) * random.uniform(0.6, 0.92);
   const centreX = size / 2 + random.uniform(-1, 1) * (size / 2 - radius);
   const centreY = size / 2 + random.uniform(-1, 1) * (size / 2 - radius);
-  const angle = random.uniform(0, 2 * Math.PI);
+  const angle = random.uniform(-1, 1) * MAX_ROTATION;
   const cos = Math.cos(angle) / radius;
   const sin = Math.sin(angle) / radius;
 

@@ -167,6 +167,14 @@ export const settingsSchema = z.strictObject({
     ...oneOf(recipes, '--recipe <name>', 'augmentations, and the defaults said to be "by recipe": cifar, any other'),
     default: 'cifar up to 64 pixels, else by method: mocov2, mocov3, simclr, normal',
   }),
+  cropMin: setting(z.number().gt(0).max(1).optional(), {
+    ...number('a number above 0 and up to 1', '--crop-min', 'smallest share of a picture that a view shows'),
+    default: 'by recipe: 0.2; simclr and normal 0.08',
+  }),
+  grayP: setting(z.number().min(0).max(1).optional(), {
+    ...number('a number from 0 to 1', '--gray-p', 'share of the views without colour'),
+    default: 'by recipe: 0.2; normal 0',
+  }),
   image: setting(z.int().min(8).max(1024).optional(), {
     ...integer(8, '--image', 'side of the crops in pixels'),
     expects: 'an integer from 8 to 1024',
@@ -344,6 +352,8 @@ export function resolveConfig(raw: Settings, side: number, classes?: number): Ru
     data: resolve(s.data),
     init: s.init && resolve(s.init),
     recipe,
+    cropMin: s.cropMin ?? (recipe === 'simclr' || recipe === 'normal' ? 0.08 : 0.2),
+    grayP: s.grayP ?? (recipe === 'normal' ? 0 : 0.2),
     batch,
     image: s.image ?? (small ? Math.max(8, side) : 224),
     stem: s.stem ?? (small || isCifarArch ? 'cifar' : 'imagenet'),

@@ -34,7 +34,8 @@ function augmentations(recipe: Recipe): { query: AugmentRecipeName; key: Augment
 const viewStreams = { query: 2 ** 20 + 1, key: 2 ** 20 + 2 };
 
 /** What {@link Views} needs of a run's settings. */
-export type ViewSettings = Pick<CheckpointConfig, 'recipe' | 'image' | 'seed' | 'precision'>;
+export type ViewSettings = Pick<CheckpointConfig, 'recipe' | 'image' | 'seed' | 'precision'> &
+  Partial<Pick<CheckpointConfig, 'cropMin' | 'grayP'>>;
 
 /**
  * Turns decoded pictures into the network's input on the device. A source that is in memory is copied to the device
@@ -103,9 +104,10 @@ export class Views {
   }
 
   private view(pictures: ReturnType<Views['place']>, which: 'query' | 'key'): Tensor {
-    const { recipe, seed } = this.settings;
+    const { recipe, cropMin, grayP, seed } = this.settings;
     const options = { seed, stream: viewStreams[which], offset: this.drawn };
-    return this.render(pictures, augmentParams(augmentations(recipe)[which], pictures.sizes, options));
+    const changed = { base: augmentations(recipe)[which], cropMin, grayP };
+    return this.render(pictures, augmentParams(changed, pictures.sizes, options));
   }
 
   private render({ pixels, offsets, sizes }: ReturnType<Views['place']>, params: Tensor): Tensor {

@@ -9,6 +9,11 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment(env);
   env.SetInstanceData(environment);
   env.AddCleanupHook([environment] { environment->close(); });
+  // Cleanup hooks do not run at process.exit(); listeners of its event do.
+  Napi::Object process = env.Global().Get("process").As<Napi::Object>();
+  Napi::Function on_exit =
+      Napi::Function::New(env, [environment](const Napi::CallbackInfo&) { environment->cancel(); });
+  process.Get("on").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), on_exit});
   NativeTensor::init(env, exports);
   init_tensors(exports);
   init_nn(exports);

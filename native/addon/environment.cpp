@@ -20,6 +20,10 @@ void Environment::close() {
   for (auto& [name, device] : devices_) device->stream().drain();
 }
 
+void Environment::cancel() {
+  for (auto& [name, device] : devices_) device->stream().cancel();
+}
+
 void Environment::account(Napi::Env env, int64_t bytes) {
   constexpr int64_t kStep = int64_t{1} << 30;
   live_bytes_ += bytes;

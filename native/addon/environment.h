@@ -20,6 +20,8 @@ class Environment {
   Device& device(const std::string& name);
   // Waits for the streams: arrays that their tasks write to are about to go. Pending promises stay pending.
   void close();
+  // Ends the streams' work early: process.exit() takes the libraries down that their tasks call.
+  void cancel();
 
   // Resolves with `value` (or rejects) when all work enqueued on the device so far is done.
   Napi::Promise when_done(Device& device, Napi::Value value);

@@ -34,20 +34,28 @@ Napi::Value distill(const Args& a) {
   return wrap_all(a, r.loss, r.gradient);
 }
 
-// A recipe by name, or as an object whose keys are the fields of AugmentRecipe.
+AugmentRecipe published_recipe(const Args& a, const std::string& name) {
+  std::string names;
+  for (const char* const* n = kAugmentRecipeNames; *n; ++n) names += concat(names.empty() ? "" : ", ", *n);
+  AugmentRecipe r;
+  check_range(find_augment_recipe(name.c_str(), &r), a.op(), "expected recipe to be one of ", names, ", received '",
+              name.substr(0, 40), "'");
+  return r;
+}
+
+// A recipe by name, or as an object whose keys are `base`, the name of what it changes, and the fields of
+// AugmentRecipe.
 AugmentRecipe recipe(const Args& a, size_t i) {
   Napi::Value value = a.value(i);
-  AugmentRecipe r;
-  if (value.IsString()) {
-    std::string name = value.As<Napi::String>().Utf8Value();
-    std::string names;
-    for (const char* const* n = kAugmentRecipeNames; *n; ++n) names += concat(names.empty() ? "" : ", ", *n);
-    check_range(find_augment_recipe(name.c_str(), &r), a.op(), "expected recipe to be one of ", names, ", received '",
-                name.substr(0, 40), "'");
-    return r;
-  }
+  if (value.IsString()) return published_recipe(a, value.As<Napi::String>().Utf8Value());
   check_type(value.IsObject() && !value.IsArray() && !value.IsTypedArray() && !value.IsFunction(), a.op(),
              "expected recipe to be a name or an object, received ", describe_js(value));
+  Napi::Object object = value.As<Napi::Object>();
+  AugmentRecipe r;
+  if (Napi::Value base = object.Get("base"); !base.IsUndefined()) {
+    check_type(base.IsString(), a.op(), "expected recipe.base to be a name, received ", describe_js(base));
+    r = published_recipe(a, base.As<Napi::String>().Utf8Value());
+  }
   const std::pair<const char*, float*> fields[] = {
       {"cropMin", &r.crop_min},      {"cropMax", &r.crop_max},
       {"brightness", &r.brightness}, {"contrast", &r.contrast},
@@ -56,11 +64,11 @@ AugmentRecipe recipe(const Args& a, size_t i) {
       {"blurP", &r.blur_p},          {"sigmaMin", &r.sigma_min},
       {"sigmaMax", &r.sigma_max},    {"solarizeP", &r.solarize_p},
       {"flipP", &r.flip_p},          {"solarizeThreshold", &r.solarize_threshold}};
-  Napi::Object object = value.As<Napi::Object>();
   Napi::Array keys = object.GetPropertyNames();
   for (uint32_t k = 0, length = keys.Length(); k < length; ++k) {
     std::string key = keys.Get(k).ToString().Utf8Value();
     std::string shown = key.substr(0, 40);
+    if (key == "base") continue;
     bool known = key == "grayFirst" || key == "centreResize";
     for (auto& field : fields) known = known || key == field.first;
     check_range(known, a.op(), "unknown key recipe.", shown);

@@ -48,6 +48,12 @@ void Stream::drain() {
   done.get_future().get();
 }
 
+void Stream::cancel() {
+  cancelled_ = true;
+  drain();
+  cancelled_ = false;
+}
+
 void Stream::run() {
   for (;;) {
     Item item;
@@ -65,7 +71,7 @@ void Stream::run() {
         if (!error_) error_ = std::current_exception();
       }
       item.completion(std::exchange(error_, nullptr));
-    } else if (!error_) {
+    } else if (!error_ && !cancelled_) {
       try {
         item.task();
       } catch (...) {

@@ -1,6 +1,7 @@
 // A device's stream: one worker thread that runs tasks in the order they were enqueued.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -25,6 +26,8 @@ class Stream {
   void synchronize();
   // Waits without looking at errors: for freeing memory that tasks may still use.
   void drain();
+  // Waits for the running task and drops those that wait.
+  void cancel();
 
  private:
   struct Item {
@@ -38,6 +41,7 @@ class Stream {
   std::condition_variable wake_;
   std::deque<Item> items_;
   bool stop_ = false;
+  std::atomic<bool> cancelled_{false};
   std::exception_ptr error_;  // worker thread only
   std::function<void()> settle_;
   std::thread thread_;

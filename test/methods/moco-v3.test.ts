@@ -50,7 +50,8 @@ describe('MoCoV3', () => {
     const T = 0.5;
     const moco = make({ temperature: T, dim: d });
     const rows = (x: number[][]) => own(tensor(x.flat(), [x.length, x[0].length]));
-    const { perWidth } = scope(() => moco.contrast([rows(q)], rows(k)));
+    const { loss, perWidth } = scope(() => moco.contrast([rows(q)], rows(k)));
+    own(loss);
     let expected = 0;
     for (let i = 0; i < n; i++) {
       const logits = k.map((key) => (key[0] * q[i][0] + key[1] * q[i][1]) / T);

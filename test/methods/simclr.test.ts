@@ -30,7 +30,8 @@ describe('SimCLR', () => {
     const [n, d, T] = [4, 7, 0.1];
     const z = unit(n, d, 1);
     const simclr = make({ temperature: T, dim: d });
-    const { loss } = scope(() => simclr.contrast([tensor(z.flat(), [2 * n, d])]));
+    const { loss, perWidth } = scope(() => simclr.contrast([tensor(z.flat(), [2 * n, d])]));
+    own(perWidth);
     let expected = 0;
     for (let i = 0; i < 2 * n; i++) {
       const s = z.map((other) => other.reduce((sum, v, j) => sum + v * z[i][j], 0) / T);
@@ -53,12 +54,13 @@ describe('SimCLR', () => {
     const [n, d, T] = [3, 5, 5];
     const z = unit(n, d, 9);
     const simclr = make({ aux: 1 });
-    const { perWidth } = scope(() => {
+    const { loss, perWidth } = scope(() => {
       const embedding = () => tensor(z.flat(), [2 * n, d], { requiresGrad: true });
       const losses = simclr.contrast([embedding(), embedding()]);
       backward(losses.loss);
       return losses;
     });
+    own(loss);
     let entropy = 0;
     for (let i = 0; i < 2 * n; i++) {
       const s = z.filter((_, j) => j !== i).map((other) => other.reduce((sum, v, j) => sum + v * z[i][j], 0) / T);

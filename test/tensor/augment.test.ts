@@ -304,6 +304,15 @@ describe('augmentParams', () => {
     });
   }
 
+  it('changes a published recipe', () => {
+    expect(draw({ base: 'mocov2' }, 20, [40, 40])).eql(draw('mocov2', 20, [40, 40]));
+    const grey = draw({ base: 'cifar', grayP: 1, cropMin: undefined }, 20, [40, 40]);
+    draw('cifar', 20, [40, 40]).forEach((row, i) => {
+      row[columns - 3] = 1; // gray
+      expect(grey[i]).eql(row);
+    });
+  });
+
   it('takes a value that is undefined for the default', () => {
     expect(draw({ flipP: undefined, grayFirst: undefined }, 20, [9, 9])).eql(draw({}, 20, [9, 9]));
   });
@@ -316,6 +325,8 @@ describe('augmentParams', () => {
 
   it('names what is wrong with a recipe', () => {
     const bad: [unknown, RegExp][] = [
+      [{ base: 'cifra' }, /recipe to be one of .*received 'cifra'/],
+      [{ base: 3 }, /recipe\.base to be a name, received/],
       ['mocov22', /recipe to be one of mocov1, mocov2, .*val, received 'mocov22'/],
       [{ flip: 0.5 }, /unknown key recipe\.flip/],
       [{ flipP: 1.5 }, /recipe\.flipP in 0…1, received 1\.5/],

@@ -52,9 +52,9 @@ const cases: [string, Case][] = [
   ['narrow slices of a wider weight', { n: 2, i: 4, o: 12, size: [9, 7], k: 3, stride: 1, padding: 1, full: [16, 16] }],
   ['blocks of 16 channels', { n: 2, i: 32, o: 16, size: [8, 8], k: 3, stride: 1, padding: 1, full: [64, 64] }],
   // Winograd's, one, two and three blocks of channels, the last tiles cut by an odd edge.
-  ['3×3 from one block to three', { n: 3, i: 16, o: 48, size: [9, 7], k: 3, stride: 1, padding: 1, full: [48, 32] }],
-  ['3×3 from two blocks to two', { n: 1, i: 32, o: 32, size: [16, 5], k: 3, stride: 1, padding: 1 }],
-  ['3×3 from three blocks to one', { n: 5, i: 48, o: 16, size: [1, 2], k: 3, stride: 1, padding: 1, full: [16, 64] }],
+  ['3×3 from one block to three', { n: 2, i: 16, o: 48, size: [17, 17], k: 3, stride: 1, padding: 1, full: [48, 32] }],
+  ['3×3 from two blocks to two', { n: 1, i: 32, o: 32, size: [16, 9], k: 3, stride: 1, padding: 1 }],
+  ['3×3 from three blocks to one', { n: 1, i: 48, o: 16, size: [19, 14], k: 3, stride: 1, padding: 1, full: [16, 64] }],
   [
     'from blocks to a narrow slice',
     { n: 1, i: 16, o: 24, size: [16, 16], k: 3, stride: 2, padding: 1, full: [32, 16] },

@@ -127,12 +127,13 @@ describe('distill', () => {
     const nan = Float32Array.of(1, NaN, 2);
     const labels = (v: number) => tensor(Int32Array.of(v), [1]);
     for (const kind of Object.keys(references) as Kind[]) {
-      const loss = distill(kind, tensor(nan, [1, 3]), random([1, 3], 1), { positives: labels(0) });
+      const loss = scope(() => distill(kind, tensor(nan, [1, 3]), random([1, 3], 1), { positives: labels(0) }));
       expect(await loss.item(), kind).to.satisfy(Number.isNaN);
+      loss.dispose();
     }
-    const message = await distill('dkd', random([1, 3], 1), random([1, 3], 2), { positives: labels(3) })
-      .item()
-      .then(String, (error: Error) => error.message);
+    const bad = scope(() => distill('dkd', random([1, 3], 1), random([1, 3], 2), { positives: labels(3) }));
+    const message = await bad.item().then(String, (error: Error) => error.message);
+    bad.dispose();
     expect(message).match(/\[distill\] expected positives in 0…2, received 1 of 1 outside/);
   });
 

@@ -71,12 +71,12 @@ describe('indexSelect', () => {
 
   it('fails for an index outside, at the next read', async () => {
     for (const bad of [-1, 3]) {
-      const x = random([3, 2], 1);
-      const y = indexSelect(x, index(0, bad));
+      const y = scope(() => indexSelect(random([3, 2], 1), index(0, bad)));
       const message = await y.data().then(
         () => '',
         (error: Error) => error.message,
       );
+      y.dispose();
       expect(message).match(/\[indexSelect\] expected indices of rows that there are, received 1 of 2 outside/);
     }
   });

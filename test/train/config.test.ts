@@ -178,6 +178,14 @@ describe('settings', () => {
     expect(large).to.include({ encoderMomentum: 0.999, weightDecay: 1e-4, baseWidth: 64 });
   });
 
+  it('take crops and greys from the recipe, or say them themselves', () => {
+    const of = (settings: Partial<Settings>) => resolveConfig({ data: '.', ...settings }, 32);
+    expect(of({})).to.include({ recipe: 'cifar', cropMin: 0.2, grayP: 0.2 });
+    expect(of({ recipe: 'simclr' })).to.include({ cropMin: 0.08, grayP: 0.2 });
+    expect(of({ recipe: 'normal' })).to.include({ cropMin: 0.08, grayP: 0 });
+    expect(of({ cropMin: 0.4, grayP: 0.5 })).to.include({ recipe: 'cifar', cropMin: 0.4, grayP: 0.5 });
+  });
+
   it('sort the widths, and stay the same when they are resolved again', () => {
     const config = resolveConfig({ data: 'd', widths: [0.25, 1, 0.5] }, 32);
     expect(config.widths).to.deep.equal([1, 0.5, 0.25]);

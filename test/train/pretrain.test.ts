@@ -146,6 +146,21 @@ describe('pretrain', function () {
     expect(checkpointBytes(out).equals(checkpointBytes(straight))).to.equal(true);
   });
 
+  it('is byte for byte the same after six epochs as after three, kill -9 and three more', async () => {
+    const [whole, out] = [newFolder(), newFolder()];
+    const longer = { epochs: 6, slowStart: 2 };
+    await pretrain({ ...tinySettings(data), ...longer }, { out: whole });
+    const words = ['--epochs', '6', '--slow-start', '2', '--out', out];
+    const { child, finished, sees } = startCli(['pretrain', ...tinyOptions(data), ...words]);
+    await sees('step 10/18'); // the first of the fourth epoch
+    child.kill('SIGKILL');
+    expect((await finished).signal).to.equal('SIGKILL');
+    const { step } = (await readCheckpoint(join(out, 'checkpoint.safetensors'))).progress;
+    expect(step).to.be.within(9, 17);
+    await pretrain({}, { out, resume: true });
+    expect(checkpointBytes(out).equals(checkpointBytes(whole))).to.equal(true);
+  });
+
   it('has nothing left to do when it is resumed at its end', async () => {
     const before = checkpointBytes(straight);
     const result = await pretrain({}, { out: straight, resume: true });

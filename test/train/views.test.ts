@@ -70,6 +70,16 @@ describe('views', () => {
     });
   }
 
+  it('show as much of a picture, and as often without colour, as the settings say', async () => {
+    const usual = await draw(files, 1, { cropMin: 0.2, grayP: 0.2 });
+    expect(usual).to.deep.equal(await draw(files, 1));
+    const [{ query }] = await draw(files, 1, { grayP: 1, cropMin: 1 });
+    const { mean, std } = normalisation.cifar;
+    const value = (n: number, c: number, at: number) => query[(n * 3 + c) * 64 + at] * std[c] + mean[c];
+    for (let n = 0; n < 12; n++)
+      for (let at = 0; at < 64; at++) expect(value(n, 0, at)).to.be.closeTo(value(n, 2, at), 1e-5);
+  });
+
   it('with labels are the first of both views, beside the classes', async () => {
     const views = new Views(files, settings(), 'cpu');
     for await (const batch of trainingBatches(files, { batchSize: 12, seed: 1, epochs: 1 })) {

@@ -8,6 +8,8 @@ export type AugmentRecipeName =
 
 /** What an augmentation draws at random (native/core/augment_params.h gives ranges and the columns of the result). */
 export interface AugmentRecipe {
+  /** The published recipe that the rest changes; default: a crop and a flip. */
+  base?: AugmentRecipeName;
   /** Share of the area that a crop takes, [cropMin, cropMax]; defaults 0.2 and 1. */
   cropMin?: number;
   cropMax?: number;

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kPoints = 16;
 constexpr int64_t kTiles = 8;
+constexpr int64_t kWorthwhile = 4096;  // values per image: 64 channels of 8x8; measured from there on
 
 int thread_index() {
 #ifdef _OPENMP
@@ -217,7 +218,9 @@ void convolve(const ConvArgs& a, bool forward) {
 
 bool supports(const ConvArgs& a) {
   auto whole = [](const Act& t) { return t.elem == Elem::f32 && t.block == V && t.c % V == 0; };
-  return V >= 8 && a.kh == 3 && a.kw == 3 && a.stride == 1 && a.pad == 1 && whole(a.x) && whole(a.y);
+  const int64_t values = a.y.c * a.y.h * a.y.w < a.x.c * a.x.h * a.x.w ? a.y.c * a.y.h * a.y.w : a.x.c * a.x.h * a.x.w;
+  return V >= 8 && values >= kWorthwhile && a.kh == 3 && a.kw == 3 && a.stride == 1 && a.pad == 1 && whole(a.x) &&
+         whole(a.y);
 }
 
 int64_t scratch_bytes(const ConvArgs& a) {

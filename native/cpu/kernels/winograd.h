@@ -7,7 +7,8 @@
 namespace slimclr::cpu {
 
 struct WinogradKernels {
-  // Whether the kernels take it: 3x3/1 with padding 1, float32, whole blocks as wide as the vectors on both sides.
+  // Whether the kernels take it: 3x3/1 with padding 1, float32, whole blocks as wide as the vectors on both sides,
+  // images that are large enough.
   bool (*supports)(const ConvArgs&);
   int64_t (*scratch_bytes)(const ConvArgs&);  // reads shapes and threads only
   void (*forward)(const ConvArgs&);           // writes y from x, w

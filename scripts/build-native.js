@@ -1,7 +1,8 @@
 // Builds build/Release/slimclr.node with cmake-js.
 //   --if-needed   does nothing when the addon is newer than its sources and loads
 //   --quiet       prints the compiler's output only when the build fails (npm install)
-// Environment: SLIMCLR_CUDA=off|auto|on, SLIMCLR_WERROR=ON, ONEDNN_ROOT, CXX, CMAKE_PREFIX_PATH.
+// Environment: SLIMCLR_CUDA=off|auto|on|emulate, SLIMCLR_CUDA_ARCHITECTURES="80;90a", SLIMCLR_WERROR=ON, CUDA_PATH, CUDNN_ROOT,
+// ONEDNN_ROOT, CXX, CMAKE_PREFIX_PATH.
 'use strict';
 const fs = require('fs');
 const os = require('os');
@@ -11,8 +12,10 @@ const { missingNeeds, howToGet } = require('./system');
 const { newest } = require('./newest');
 
 const root = path.dirname(__dirname);
-const addon = path.join(root, 'build/Release/slimclr.node');
-const work = 'build/cmake'; // not build/ itself, where node-gyp keeps its Makefile
+// Kernels of CUDA run on the CPU, for tests.
+const emulated = process.env.SLIMCLR_CUDA === 'emulate';
+const addon = path.join(root, 'build', emulated ? 'Emulated' : 'Release', 'slimclr.node');
+const work = emulated ? 'build/cmake-emulated' : 'build/cmake'; // not build/ itself, where node-gyp keeps its Makefile
 
 /** Whether the addon is newer than what it is made of, and loads in this Node.js. */
 function upToDate() {
@@ -42,6 +45,9 @@ function build({ quiet = false } = {}) {
   const options = [
     `--CDSLIMCLR_CUDA=${process.env.SLIMCLR_CUDA || 'auto'}`,
     `--CDSLIMCLR_WERROR=${process.env.SLIMCLR_WERROR || 'OFF'}`,
+    ...(process.env.SLIMCLR_CUDA_ARCHITECTURES
+      ? [`--CDSLIMCLR_CUDA_ARCHITECTURES=${process.env.SLIMCLR_CUDA_ARCHITECTURES}`]
+      : []),
   ];
   const run = (command, capture) => {
     const words = [cmakeJs, command, '-d', root, '-O', path.join(root, work), '-p', jobs, '-l', 'error', ...options];

@@ -10,9 +10,11 @@ if (!needs.clangFormat.found()) {
   console.error(['clang-format is missing. Install it:', ...howToGet([needs.clangFormat])].join('\n'));
   process.exit(1);
 }
-const files = fs
-  .readdirSync(path.join(root, 'native'), { recursive: true })
-  .filter((name) => /\.(h|cpp|cu|cuh)$/.test(name))
-  .map((name) => path.join('native', name));
+const files = ['native', 'test/native'].flatMap((folder) =>
+  fs
+    .readdirSync(path.join(root, folder), { recursive: true })
+    .filter((name) => /\.(h|c|cpp|cu|cuh)$/.test(name))
+    .map((name) => path.join(folder, name)),
+);
 const mode = process.argv.includes('--fix') ? ['-i'] : ['--dry-run', '-Werror'];
 process.exit(spawnSync('clang-format', [...mode, ...files], { cwd: root, stdio: 'inherit' }).status ?? 1);

@@ -1,15 +1,12 @@
 // Philox4x32-10, the counter-based generator of Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3".
 // A draw is a pure function of (seed, stream, counter), so it is the same on every device and for any number of
-// threads. Plain functions, to be compiled by CUDA too: define SLIMCLR_HOST_DEVICE as `__host__ __device__` before
-// including.
+// threads. Plain functions, compiled by CUDA too.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
-#ifndef SLIMCLR_HOST_DEVICE
-#define SLIMCLR_HOST_DEVICE
-#endif
+#include "core/host_device.h"
 
 namespace slimclr {
 

@@ -5,7 +5,7 @@
 
 namespace slimclr {
 
-Stream::Stream() : thread_([this] { run(); }) {}
+Stream::Stream(std::function<void()> settle) : settle_(std::move(settle)), thread_([this] { run(); }) {}
 
 Stream::~Stream() {
   {
@@ -65,6 +65,11 @@ void Stream::run() {
       items_.pop_front();
     }
     if (item.completion) {
+      try {
+        if (settle_) settle_();
+      } catch (...) {
+        if (!error_) error_ = std::current_exception();
+      }
       item.completion(std::exchange(error_, nullptr));
     } else if (!error_ && !cancelled_) {
       try {

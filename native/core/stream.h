@@ -13,7 +13,8 @@ namespace slimclr {
 
 class Stream {
  public:
-  Stream();
+  // `settle` runs before each completion, on the worker thread: it waits for a device that works behind the tasks.
+  explicit Stream(std::function<void()> settle = nullptr);
   ~Stream();  // runs what is enqueued, then ends the thread
   Stream(const Stream&) = delete;
 
@@ -42,6 +43,7 @@ class Stream {
   bool stop_ = false;
   std::atomic<bool> cancelled_{false};
   std::exception_ptr error_;  // worker thread only
+  std::function<void()> settle_;
   std::thread thread_;
 };
 

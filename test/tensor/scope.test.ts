@@ -128,8 +128,8 @@ describe('devices', () => {
   it('say what there is', () => {
     const device = getDefaultDevice();
     expect(() => {
-      setDefaultDevice('cuda');
-    }).throw(Error, /cuda:0 cannot be used.*--device cpu/);
+      setDefaultDevice('cuda:99');
+    }).throw(Error, /cuda:99 cannot be used.*--device cpu/);
     expect(() => zeros([1], { device: 'tpu' })).throw(RangeError, /'cpu', 'cuda' or 'cuda:N', received 'tpu'/);
     expect(getDefaultDevice()).equal(device);
   });

@@ -1,0 +1,162 @@
+// The CUDA backend: cuDNN convolutions, cuBLASLt products and the kernels of this folder. Every call enqueues a task on
+// the device's stream, whose worker thread hands it to the CUDA stream.
+#pragma once
+
+#include <utility>
+
+#include "core/backend.h"
+#include "core/device.h"
+#include "cuda/context.h"
+#include "cuda/convolution_plan.h"
+#include "cuda/gemm.h"
+#include "cuda/kernels/activation.h"
+#include "cuda/kernels/augment.h"
+#include "cuda/kernels/launch.h"
+#include "cuda/kernels/optimizer.h"
+
+namespace slimclr::cuda {
+
+inline Elem elem_of(DType t) { return t == DType::bf16 ? Elem::bf16 : Elem::f32; }
+
+// An activation [N, C, H, W] or a matrix [N, C] as kernels see it; without buffer, one without data.
+inline Act act(const Tensor& t) {
+  if (!t.buffer) return {};
+  if (t.shape.size() == 4) return {t.data(), elem_of(t.dtype), t.dim(0), t.dim(1), t.dim(2), t.dim(3), t.block};
+  if (t.shape.size() == 2) return {t.data(), elem_of(t.dtype), t.dim(0), t.dim(1), 1, 1, 1};
+  return {t.data(), elem_of(t.dtype), 1, t.size(), 1, 1, 1};
+}
+
+inline float* floats(const Tensor& t) { return t.buffer ? t.as<float>() : nullptr; }
+inline void* data(const Tensor& t) { return t.buffer ? t.data() : nullptr; }
+
+// Channels of activations are padded to whole packs of 8.
+inline int64_t padded(int64_t channels) { return (channels + 7) / 8 * 8; }
+
+class CudaBackend : public Backend {
+ public:
+  CudaBackend(Device& device, std::shared_ptr<Context> context);
+  ~CudaBackend() override;
+
+  std::map<std::string, std::string> info() const override;
+  bool supports(DType dtype, std::string* why) const override;
+  void set_num_threads(int) override {}
+  int num_threads() const override { return 1; }
+  int64_t activation_block(const Shape& shape) const override { return shape[1] > 0 ? padded(shape[1]) : 1; }
+
+  void write(const Tensor& dst, const void* host, size_t bytes) override;
+  void read(const Tensor& src, void* host) override;
+  void convert(const Tensor& src, const Tensor& dst) override;
+  void copy(const Tensor& src, const Tensor& dst) override;
+  void fill(const std::vector<Tensor>& tensors, double value) override;
+  void randn(const Tensor& out, uint64_t seed, uint32_t stream, uint64_t offset, float mean, float std) override;
+
+  void conv2d_forward(const Tensor& x, const Tensor& w, const Tensor& y, const Conv2d& p) override;
+  void conv2d_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, const Conv2d& p) override;
+  void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Conv2d& p) override;
+
+  void batch_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
+                          const Tensor& running_var, const Tensor& residual, const Tensor& y, const Tensor& mean,
+                          const Tensor& rstd, const BatchNorm& p) override;
+  void batch_norm_backward(const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& dy2, const Tensor& weight,
+                           const Tensor& bias, const Tensor& mean, const Tensor& rstd, const Tensor& dx,
+                           const Tensor& dresidual, const Tensor& dweight, const Tensor& dbias,
+                           const BatchNorm& p) override;
+
+  void max_pool2d_forward(const Tensor& x, const Tensor& y, const Tensor& index, const Pool& p) override;
+  void max_pool2d_backward(const Tensor& dy, const Tensor& index, const Tensor& dx, const Pool& p) override;
+  void global_avg_pool2d_forward(const Tensor& x, const Tensor& y) override;
+  void global_avg_pool2d_backward(const Tensor& dy, const Tensor& dx) override;
+
+  void linear_forward(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& y) override;
+  void linear_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) override;
+  void linear_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor& dbias) override;
+
+  void index_select(const std::vector<Tensor>& inputs, const Tensor& index, const Tensor& y) override;
+  void index_add(const Tensor& dy, const Tensor& index, int64_t first, const Tensor& dx) override;
+
+  void relu_forward(const Tensor& x, const Tensor& y) override;
+  void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
+  void add(const Tensor& a, const Tensor& b, const Tensor& y) override;
+  void accumulate(const Tensor& x, const Tensor& y) override;
+  void scale(const Tensor& x, double s, const Tensor& scalar, const Tensor& y) override;
+  void sum(const Tensor& x, double factor, const Tensor& y) override;
+  void broadcast(const Tensor& scalar, double factor, const Tensor& y) override;
+  void l2_normalize_forward(const Tensor& x, const Tensor& y, const Tensor& norm, double eps) override;
+  void l2_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, const Tensor& dx,
+                             double eps) override;
+  void softmax(const Tensor& x, const Tensor& y) override;
+  void softmax_cross_entropy_forward(const Tensor& x, const Tensor& target, const Tensor& probabilities,
+                                     const Tensor& loss, double label_smoothing) override;
+  void softmax_cross_entropy_backward(const Tensor& probabilities, const Tensor& target, const Tensor& dloss,
+                                      const Tensor& dx, double label_smoothing) override;
+
+  void info_nce(const std::vector<Tensor>& queries, const Tensor& key, const Tensor& queue, const Tensor& weights,
+                const Tensor& loss, const Tensor& per_width, const std::vector<Tensor>& gradients,
+                const InfoNce& p) override;
+  void distill(const Tensor& student, const Tensor& teacher, const Tensor& positives, const Tensor& loss,
+               const Tensor& gradient, const Distill& p) override;
+
+  void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
+           const Tensor& lr, const Sgd& p) override;
+  void lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
+            const Tensor& lr, const Lars& p) override;
+  void adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avgs,
+             const std::vector<Tensor>& exp_avg_sqs, const std::vector<Tensor>& steps, const Tensor& lr,
+             const AdamW& p) override;
+  void rescale(const std::vector<Tensor>& tensors, double factor) override;
+  void clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) override;
+  void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) override;
+  void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) override;
+
+  void augment_params(const AugmentRecipe& recipe, const Tensor& sizes, uint64_t seed, uint32_t stream,
+                      const Tensor& offset, const Tensor& params) override;
+  void augment(const Tensor& pixels, const Tensor& offsets, const Tensor& sizes, const Tensor& params,
+               const Tensor& out, const Augment& p) override;
+  void augment_raw(const Tensor& pixels, const Tensor& offsets, const Tensor& sizes, const Tensor& params,
+                   const Tensor& out) override;
+
+  void knn(const Tensor& query, const Tensor& bank, const Tensor& labels, int64_t k, double temperature,
+           const Tensor& scores) override;
+
+ private:
+  // Memory for one op. Freed as soon as the op is enqueued: later users come later on the stream.
+  Buffer scratch(int64_t bytes) { return Buffer(device_.memory_share(), static_cast<size_t>(bytes > 0 ? bytes : 1)); }
+
+  // Enqueues task(launch).
+  template <typename F>
+  void run(const char* op, F task) {
+    device_.stream().enqueue(
+        [launch = Launch{op, context_->stream(), processors()}, task = std::move(task)]() mutable { task(launch); });
+  }
+  int processors() const { return context_->properties().multiProcessorCount; }
+
+  // Copies host memory at once, and to the device in turn.
+  void upload(const char* op, void* to, const void* host, size_t bytes);
+  // The activation in NHWC: itself, or a copy.
+  Tensor channels_last(const Tensor& t);
+  Tensor empty_channels_last(const Tensor& like);
+
+  // The items as a table in device memory; empty ones are left out. scratch_bytes(list) is the memory that
+  // task(launch, list, scratch) needs.
+  template <typename Bytes, typename F>
+  void run_list(const char* op, std::vector<ListItem> items, Bytes scratch_bytes, F task);
+  void run_augment(const char* op, AugmentArgs a, const Tensor& pixels, const Tensor& offsets, const Tensor& sizes,
+                   const Tensor& params);
+
+  void convolve(const char* op, const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p,
+                ConvolutionPass pass);
+  // The plan for a shape: made and, among several, timed on these operands when the shape is first seen.
+  std::shared_ptr<ConvolutionPlan> plan_for(const char* op, ConvolutionShape shape, void* x, void* w, void* y);
+  std::shared_ptr<ConvolutionPlan> fastest(const char* op,
+                                           const std::vector<std::shared_ptr<ConvolutionPlan>>& candidates, void* x,
+                                           void* w, void* y);
+
+  Device& device_;
+  std::shared_ptr<Context> context_;
+  bool tf32_, autotune_;
+  Convolutions convolutions_;
+  std::map<ConvolutionShape, std::shared_ptr<ConvolutionPlan>> plans_;
+  Gemm gemm_;
+};
+
+}  // namespace slimclr::cuda

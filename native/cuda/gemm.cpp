@@ -1,0 +1,163 @@
+#include "cuda/gemm.h"
+
+#include <cublasLt.h>
+
+#include <compare>
+#include <map>
+
+#include "core/error.h"
+#include "cuda/library.h"
+
+namespace slimclr::cuda {
+
+namespace {
+
+constexpr size_t kWorkspace = size_t{4} << 20;
+
+struct Api {
+  decltype(cublasLtCreate)* create;
+  decltype(cublasLtDestroy)* destroy;
+  decltype(cublasLtGetVersion)* version;
+  decltype(cublasLtGetStatusString)* status_string;
+  decltype(cublasLtMatmulDescCreate)* desc_create;
+  decltype(cublasLtMatmulDescDestroy)* desc_destroy;
+  decltype(cublasLtMatmulDescSetAttribute)* desc_set;
+  decltype(cublasLtMatrixLayoutCreate)* layout_create;
+  decltype(cublasLtMatrixLayoutDestroy)* layout_destroy;
+  decltype(cublasLtMatmulPreferenceCreate)* preference_create;
+  decltype(cublasLtMatmulPreferenceDestroy)* preference_destroy;
+  decltype(cublasLtMatmulPreferenceSetAttribute)* preference_set;
+  decltype(cublasLtMatmulAlgoGetHeuristic)* heuristic;
+  decltype(cublasLtMatmul)* matmul;
+
+  Api() {
+    Library library("cuBLASLt",
+                    places("libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR), {"CUDA_PATH"}, SLIMCLR_CUBLAS_FOLDER));
+    library.load(create, "cublasLtCreate");
+    library.load(destroy, "cublasLtDestroy");
+    library.load(version, "cublasLtGetVersion");
+    library.load(status_string, "cublasLtGetStatusString");
+    library.load(desc_create, "cublasLtMatmulDescCreate");
+    library.load(desc_destroy, "cublasLtMatmulDescDestroy");
+    library.load(desc_set, "cublasLtMatmulDescSetAttribute");
+    library.load(layout_create, "cublasLtMatrixLayoutCreate");
+    library.load(layout_destroy, "cublasLtMatrixLayoutDestroy");
+    library.load(preference_create, "cublasLtMatmulPreferenceCreate");
+    library.load(preference_destroy, "cublasLtMatmulPreferenceDestroy");
+    library.load(preference_set, "cublasLtMatmulPreferenceSetAttribute");
+    library.load(heuristic, "cublasLtMatmulAlgoGetHeuristic");
+    library.load(matmul, "cublasLtMatmul");
+  }
+};
+
+// Loaded on first use.
+const Api& api() {
+  static const Api loaded;
+  return loaded;
+}
+
+void check(cublasStatus_t status, const char* op, const char* step) {
+  if (status != CUBLAS_STATUS_SUCCESS)
+    fail(ErrorKind::runtime, op, "cuBLASLt failed to ", step, ": ", api().status_string(status));
+}
+
+// A product of one shape: its descriptors and the algorithm chosen for them.
+struct Product {
+  cublasLtMatmulDesc_t desc = nullptr;
+  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+  cublasLtMatmulAlgo_t algorithm;
+
+  Product() = default;
+  Product(const Product&) = delete;
+  ~Product() {
+    for (cublasLtMatrixLayout_t layout : {a, b, c})
+      if (layout) api().layout_destroy(layout);
+    if (desc) api().desc_destroy(desc);
+  }
+};
+
+struct Key {
+  bool transa, transb, beta;
+  int64_t m, n, k, lda, ldb, ldc;
+  auto operator<=>(const Key&) const = default;
+};
+
+}  // namespace
+
+struct Gemm::State {
+  cublasLtHandle_t handle = nullptr;
+  cudaStream_t stream;
+  cublasComputeType_t compute;
+  std::map<Key, std::unique_ptr<Product>> made;
+
+  Product& product(const char* op, const Key& key);
+};
+
+// cuBLASLt's matrices are column-major: it computes cᵀ = bᵀ · aᵀ, and sees every row-major matrix transposed.
+Product& Gemm::State::product(const char* op, const Key& key) {
+  std::unique_ptr<Product>& slot = made[key];
+  if (slot) return *slot;
+  auto p = std::make_unique<Product>();
+  check(api().desc_create(&p->desc, compute, CUDA_R_32F), op, "describe the product");
+  const cublasOperation_t first = key.transb ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const cublasOperation_t second = key.transa ? CUBLAS_OP_T : CUBLAS_OP_N;
+  check(api().desc_set(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), op, "describe the product");
+  check(api().desc_set(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), op, "describe the product");
+  auto layout = [&](cublasLtMatrixLayout_t* to, int64_t rows, int64_t columns, int64_t leading) {
+    check(api().layout_create(to, CUDA_R_32F, static_cast<uint64_t>(rows), static_cast<uint64_t>(columns), leading), op,
+          "describe a matrix");
+  };
+  layout(&p->b, key.transb ? key.k : key.n, key.transb ? key.n : key.k, key.ldb);
+  layout(&p->a, key.transa ? key.m : key.k, key.transa ? key.k : key.m, key.lda);
+  layout(&p->c, key.n, key.m, key.ldc);
+
+  cublasLtMatmulPreference_t preference = nullptr;
+  check(api().preference_create(&preference), op, "choose an algorithm");
+  std::unique_ptr<void, void (*)(void*)> owner(
+      preference, [](void* it) { api().preference_destroy(static_cast<cublasLtMatmulPreference_t>(it)); });
+  const size_t workspace = kWorkspace;
+  check(api().preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace), op,
+        "choose an algorithm");
+  // Sums in float32 in an order that does not change.
+  const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+  check(api().preference_set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions),
+        op, "choose an algorithm");
+  cublasLtMatmulHeuristicResult_t result = {};
+  int found = 0;
+  check(api().heuristic(handle, p->desc, p->b, p->a, p->c, p->c, preference, 1, &result, &found), op,
+        "choose an algorithm");
+  if (found == 0)
+    fail(ErrorKind::runtime, op, "cuBLASLt has no algorithm for a product of ", key.m, " x ", key.k, " by ", key.k,
+         " x ", key.n);
+  p->algorithm = result.algo;
+  return *(slot = std::move(p));
+}
+
+Gemm::Gemm(cudaStream_t stream, bool tf32) : state_(std::make_unique<State>()) {
+  state_->stream = stream;
+  state_->compute = tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  check(api().create(&state_->handle), "device", "start");
+}
+
+Gemm::~Gemm() {
+  state_->made.clear();
+  if (state_->handle) api().destroy(state_->handle);
+}
+
+std::string Gemm::version() {
+  const size_t v = api().version();  // e.g. 130100
+  return concat(v / 10000, '.', v / 100 % 100, '.', v % 100);
+}
+
+size_t Gemm::workspace_bytes() { return kWorkspace; }
+
+void Gemm::run(const char* op, char transa, char transb, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
+               const float* b, int64_t ldb, float beta, float* c, int64_t ldc, void* workspace) {
+  const Product& p = state_->product(op, {transa == 'T', transb == 'T', beta != 0, m, n, k, lda, ldb, ldc});
+  const float one = 1;
+  check(api().matmul(state_->handle, p.desc, &one, b, p.b, a, p.a, &beta, c, p.c, c, p.c, &p.algorithm, workspace,
+                     kWorkspace, state_->stream),
+        op, "multiply");
+}
+
+}  // namespace slimclr::cuda

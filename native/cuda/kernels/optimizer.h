@@ -1,0 +1,53 @@
+// Updates over lists of float32 buffers, one launch for all parameters of a model. A list is a table in device memory:
+// each entry says where its chunks of kChunk elements begin among all, so that a block finds its entry by bisection.
+#pragma once
+
+#include "core/host_device.h"
+#include "cuda/kernels/launch.h"
+
+namespace slimclr::cuda {
+
+constexpr int64_t kChunk = 4096;
+
+// The fields that an update does not use stay null or zero.
+struct ListItem {
+  float* data = nullptr;          // what is updated: parameter, target, or the block to be zeroed
+  const float* source = nullptr;  // gradient, or source of an average
+  float* first = nullptr;         // momentum, or average of gradients
+  float* second = nullptr;        // average of squared gradients
+  float* step = nullptr;          // [1], counted up
+  int64_t size = 0;               // elements
+  int64_t begin = 0;              // chunks of the entries before
+  float weight_decay = 0;
+  bool adapt = false;  // LARS: whether the rate is
+};
+
+struct List {
+  const ListItem* items = nullptr;  // in device memory
+  int64_t count = 0, chunks = 0;
+};
+
+SLIMCLR_HOST_DEVICE inline int64_t chunks_of(int64_t size) { return (size + kChunk - 1) / kChunk; }
+
+// g = grad + weight_decay · param; mu = momentum · mu + g; param −= lr · (nesterov ? g + momentum · mu : mu)
+void sgd(const Launch& on, const List& list, const float* lr, float momentum, bool nesterov);
+// g = grad + weight_decay · param; g *= adapt ? trust · |param| / |g| : 1 (1 where a norm is 0); then as SGD.
+// scratch: lars_scratch_bytes.
+int64_t lars_scratch_bytes(const List& list);
+void lars(const Launch& on, const List& list, const float* lr, float momentum, float trust, void* scratch);
+// As PyTorch's AdamW. scratch: adamw_scratch_bytes.
+int64_t adamw_scratch_bytes(const List& list);
+void adamw(const Launch& on, const List& list, const float* lr, double beta1, double beta2, float eps, void* scratch);
+void rescale(const Launch& on, const List& list, float factor);
+// norm[0] = the norm of all; unless it is at most max_norm, all are scaled by max_norm / (norm + 1e-6).
+// scratch: clip_scratch_bytes.
+int64_t clip_scratch_bytes(const List& list);
+void clip(const Launch& on, const List& list, float max_norm, float* norm, void* scratch);
+// target = m · target + (1 − m) · source
+void ema(const Launch& on, const List& list, const float* m);
+void zero(const Launch& on, const List& list);
+// keys [n, d] go to rows *pointer, *pointer + 1, … (modulo k) of queue [k, d], as if one after the other: of more than
+// k keys the last k stay. *pointer moves n rows on (modulo k).
+void enqueue(const Launch& on, float* queue, int64_t k, const float* keys, int64_t n, int64_t d, int64_t* pointer);
+
+}  // namespace slimclr::cuda

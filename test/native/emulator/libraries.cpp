@@ -1,0 +1,99 @@
+// Take the places of cuDNN and cuBLASLt: plain loops with float32 sums.
+#include <cuda_bf16.h>
+
+#include <vector>
+
+#include "core/error.h"
+#include "cuda/convolution_plan.h"
+#include "cuda/gemm.h"
+
+namespace slimclr::cuda {
+
+namespace {
+
+using bf16 = __nv_bfloat16;
+float get(const float* p, int64_t i) { return p[i]; }
+float get(const bf16* p, int64_t i) { return __bfloat162float(p[i]); }
+void put(float* p, int64_t i, float v) { p[i] = v; }
+void put(bf16* p, int64_t i, float v) { p[i] = __float2bfloat16_rn(v); }
+
+class PlainPlan : public ConvolutionPlan {
+ public:
+  explicit PlainPlan(const ConvolutionShape& shape) : s_(shape) {}
+  size_t workspace_bytes() const override { return 64; }
+  std::string name() const override { return "loops"; }
+  void run(void* x, void* w, void* y, void*) const override {
+    if (s_.precision == Precision::bf16)
+      run_as(static_cast<bf16*>(x), static_cast<bf16*>(w), static_cast<bf16*>(y));
+    else
+      run_as(static_cast<float*>(x), static_cast<float*>(w), static_cast<float*>(y));
+  }
+
+ private:
+  template <typename T>
+  void run_as(T* x, T* w, T* y) const {
+    const int64_t xs = s_.n * s_.h * s_.w * s_.c, ws = s_.k * s_.kernel_h * s_.kernel_w * s_.c;
+    std::vector<float> sums(static_cast<size_t>(s_.pass == ConvolutionPass::backward_data      ? xs
+                                                : s_.pass == ConvolutionPass::backward_weights ? ws
+                                                                                               : 0));
+    for (int64_t n = 0; n < s_.n; ++n)
+      for (int64_t p = 0; p < s_.oh; ++p)
+        for (int64_t q = 0; q < s_.ow; ++q)
+          for (int64_t k = 0; k < s_.k; ++k) {
+            const int64_t out = ((n * s_.oh + p) * s_.ow + q) * s_.k + k;
+            const float dy = s_.pass == ConvolutionPass::forward ? 0 : get(y, out);
+            float sum = 0;
+            for (int64_t r = 0; r < s_.kernel_h; ++r)
+              for (int64_t s = 0; s < s_.kernel_w; ++s) {
+                const int64_t i = p * s_.stride + r - s_.padding, j = q * s_.stride + s - s_.padding;
+                if (i < 0 || j < 0 || i >= s_.h || j >= s_.w) continue;
+                for (int64_t c = 0; c < s_.c; ++c) {
+                  const int64_t in = ((n * s_.h + i) * s_.w + j) * s_.c + c;
+                  const int64_t tap = ((k * s_.kernel_h + r) * s_.kernel_w + s) * s_.c + c;
+                  if (s_.pass == ConvolutionPass::forward)
+                    sum += get(x, in) * get(w, tap);
+                  else if (s_.pass == ConvolutionPass::backward_data)
+                    sums[static_cast<size_t>(in)] += dy * get(w, tap);
+                  else
+                    sums[static_cast<size_t>(tap)] += dy * get(x, in);
+                }
+              }
+            if (s_.pass == ConvolutionPass::forward) put(y, out, sum);
+          }
+    for (size_t i = 0; i < sums.size(); ++i)
+      put(s_.pass == ConvolutionPass::backward_data ? x : w, static_cast<int64_t>(i), sums[i]);
+  }
+
+  ConvolutionShape s_;
+};
+
+}  // namespace
+
+struct Convolutions::State {};
+Convolutions::Convolutions(cudaStream_t) {}
+Convolutions::~Convolutions() = default;
+std::string Convolutions::version() { return "emulated"; }
+std::string to_string(const ConvolutionShape&) { return "a convolution"; }
+// Two, so that one must be chosen.
+std::vector<std::shared_ptr<ConvolutionPlan>> Convolutions::plans(const ConvolutionShape& shape, size_t most,
+                                                                  std::string*) const {
+  return std::vector<std::shared_ptr<ConvolutionPlan>>(most < 2 ? 1 : 2, std::make_shared<PlainPlan>(shape));
+}
+
+struct Gemm::State {};
+Gemm::Gemm(cudaStream_t, bool) {}
+Gemm::~Gemm() = default;
+std::string Gemm::version() { return "emulated"; }
+size_t Gemm::workspace_bytes() { return 64; }
+void Gemm::run(const char*, char transa, char transb, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
+               const float* b, int64_t ldb, float beta, float* c, int64_t ldc, void*) {
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      float sum = 0;
+      for (int64_t l = 0; l < k; ++l)
+        sum += (transa == 'T' ? a[l * lda + i] : a[i * lda + l]) * (transb == 'T' ? b[j * ldb + l] : b[l * ldb + j]);
+      c[i * ldc + j] = (beta != 0 ? beta * c[i * ldc + j] : 0) + sum;
+    }
+}
+
+}  // namespace slimclr::cuda

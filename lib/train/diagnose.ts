@@ -1,12 +1,14 @@
 import type { Method } from '../methods';
 import { fill, l2Normalize, noGrad, type Tensor } from '../tensor';
-import { collapse, interference, type Collapse, type Interference } from './diagnostics';
+import { collapse, interference, sketch, type Collapse, type Interference } from './diagnostics';
 
 /** What a diagnosis writes into the metrics. */
 export interface Diagnosis {
   gradients: { total: Interference; parameters: Record<string, number>; layers: Record<string, Interference> };
   /** Of the batch's embeddings, by width. */
   embeddings: Record<string, Collapse>;
+  /** {@link sketch} of the weights that the step begins with, by width: float32, little-endian, base64. */
+  weights: Record<string, string>;
 }
 
 /**
@@ -27,6 +29,7 @@ export function diagnose(
 ): () => Promise<Diagnosis> {
   const parameters = method.parameters();
   const shared = [...method.slices()].map(([name, slices]) => ({ name, slices, parameter: parameters.get(name)! }));
+  const weights = shared.map(({ parameter }) => parameter.data() as Promise<Float32Array>);
   const indices = [...Array(widths).keys()];
   const gradients = indices.map((only) => {
     fill(
@@ -56,6 +59,15 @@ export function diagnose(
     const collapses = await Promise.all(
       embeddings.map(async ({ shape, data }, i) => [String(method.widths[i]), collapse(await data, shape)] as const),
     );
-    return { gradients: interference(layers, method.widths), embeddings: Object.fromEntries(collapses) };
+    const values = await Promise.all(weights);
+    const sketches = sketch(
+      layers.map((layer, l) => ({ ...layer, values: values[l] })),
+      method.widths.length,
+    );
+    return {
+      gradients: interference(layers, method.widths),
+      embeddings: Object.fromEntries(collapses),
+      weights: Object.fromEntries(sketches.map((s, i) => [method.widths[i], Buffer.from(s.buffer).toString('base64')])),
+    };
   };
 }

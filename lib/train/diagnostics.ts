@@ -6,12 +6,15 @@ import type { Slices } from '../nn';
  * imbalance and gradient direction divergence), and that embeddings collapse. All sums are in float64.
  */
 
-/** The gradients of a weight that the widths share. */
-export interface SharedGradients {
+/** A weight that the widths share. */
+interface SharedWeight {
   name: string;
   /** [O, I, kh, kw], [O, I] or [O]. */
   shape: readonly number[];
   slices: Slices;
+}
+
+export interface SharedGradients extends SharedWeight {
   /**
    * The gradient of each width's term of the loss alone, descending, each of the full shape and zero outside its slice; of
    * the full network alone during slow start.
@@ -45,7 +48,23 @@ export interface Interference {
   cosine: Numbers;
 }
 
-/** Sums over shells: shell i holds the elements that width i uses and no narrower one, so Θ_w is a union of shells. */
+/**
+ * Goes through a weight by shells: shell i holds the elements that width i uses and no narrower one, so Θ_w is the union
+ * of shell w and those beyond it.
+ * @param visit gets runs of elements, [begin, end), of one shell
+ */
+function forEachShell({ shape, slices }: SharedWeight, visit: (shell: number, begin: number, end: number) => void) {
+  const [rows, columns = 1, ...kernel] = shape;
+  const inner = kernel.reduce((a, b) => a * b, 1);
+  const shellOf = (dimension: number, at: number) => slices.filter((slice) => at < (slice[dimension] ?? 1)).length - 1;
+  const columnShells = Array.from({ length: columns }, (_, c) => shellOf(1, c));
+  for (let r = 0, at = 0; r < rows; r++) {
+    const rowShell = shellOf(0, r);
+    for (let c = 0; c < columns; c++, at += inner) visit(Math.min(rowShell, columnShells[c]), at, at + inner);
+  }
+}
+
+/** Sums over every shell. */
 class ShellSums {
   /** Of the squares of the total gradient. */
   readonly squares: Float64Array;
@@ -63,29 +82,21 @@ class ShellSums {
     this.products = Array.from({ length: ran }, () => Array.from({ length: ran }, () => new Float64Array(shells)));
   }
 
-  add({ shape, slices, gradients }: SharedGradients): void {
-    const [rows, columns = 1, ...kernel] = shape;
-    const inner = kernel.reduce((a, b) => a * b, 1);
-    const shellOf = (dimension: number, at: number) =>
-      slices.filter((slice) => at < (slice[dimension] ?? 1)).length - 1;
-    const columnShells = Array.from({ length: columns }, (_, c) => shellOf(1, c));
+  add(layer: SharedGradients): void {
     const { ran, squares, products, sizes } = this;
-    for (let r = 0, at = 0; r < rows; r++) {
-      const rowShell = shellOf(0, r);
-      for (let c = 0; c < columns; c++) {
-        const shell = Math.min(rowShell, columnShells[c]);
-        sizes[shell] += inner;
-        for (const end = at + inner; at < end; at++) {
-          let total = 0;
-          for (let v = 0; v < ran; v++) {
-            const g = gradients[v][at];
-            total += g;
-            for (let w = v; w < ran; w++) products[v][w][shell] += g * gradients[w][at];
-          }
-          squares[shell] += total * total;
+    const { gradients } = layer;
+    forEachShell(layer, (shell, begin, end) => {
+      sizes[shell] += end - begin;
+      for (let at = begin; at < end; at++) {
+        let total = 0;
+        for (let v = 0; v < ran; v++) {
+          const g = gradients[v][at];
+          total += g;
+          for (let w = v; w < ran; w++) products[v][w][shell] += g * gradients[w][at];
         }
+        squares[shell] += total * total;
       }
-    }
+    });
   }
 
   plus(other: ShellSums): void {
@@ -181,4 +192,62 @@ export function collapse(embeddings: Float32Array, [n, d]: readonly number[]): C
   const all = singular.reduce((a, b) => a + b, 0);
   const entropy = singular.reduce((h, s) => h - (s / all) * Math.log(s / all), 0);
   return { std: short(std), rank: short(Math.exp(entropy)) };
+}
+
+const sketchSize = 256;
+
+/**
+ * Random projections of the weights of every width, Θ_w, to 256 numbers, from which {@link trajectory} can be drawn:
+ * every weight is added, with a random sign, to a random one of them. Lengths and angles stay, up to about 1/√256.
+ * (Charikar, Chen and Farach-Colton, "Finding Frequent Items in Data Streams", 2002.)
+ */
+export function sketch(layers: readonly (SharedWeight & { values: Float32Array })[], widths: number): Float32Array[] {
+  const shells = Array.from({ length: widths }, () => new Float64Array(sketchSize));
+  let counter = 0;
+  for (const layer of layers) {
+    forEachShell(layer, (shell, begin, end) => {
+      for (let at = begin; at < end; at++) {
+        const hash = scramble(counter + at);
+        shells[shell][hash % sketchSize] += hash >>> 31 ? layer.values[at] : -layer.values[at];
+      }
+    });
+    counter += layer.values.length;
+  }
+  for (let w = widths - 1; w > 0; w--) shells[w].forEach((value, i) => (shells[w - 1][i] += value));
+  return shells.map((sums) => Float32Array.from(sums));
+}
+
+/** A number of 32 bits that looks random (the finaliser of MurmurHash3). */
+function scramble(n: number): number {
+  let h = (n + 0x9e3779b9) | 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+/**
+ * The way of weights through training, in the plane in which it goes farthest: principal components of the differences
+ * to the last point. (Li et al., "Visualizing the Loss Landscape of Neural Nets", 2018, section 7.)
+ * @param points at least three, finite, of one length
+ * @returns a point of the plane for each, and the shares of the variance that its two axes show
+ */
+export function trajectory(points: readonly Float32Array[]): { path: [x: number, y: number][]; shares: number[] } {
+  const last = points[points.length - 1];
+  const differences = new Matrix(points.map((point) => Array.from(point, (value, i) => value - last[i])));
+  const centred = differences.clone().center('column');
+  const { eigenvectorMatrix, realEigenvalues } = new EigenvalueDecomposition(centred.mmul(centred.transpose()), {
+    assumeSymmetric: true,
+  });
+  const all = realEigenvalues.reduce((a, b) => a + Math.max(b, 0), 0);
+  const order = realEigenvalues.map((_, i) => i).sort((a, b) => realEigenvalues[b] - realEigenvalues[a]);
+  const axes = order.slice(0, 2).map((i) => {
+    const length = Math.sqrt(Math.max(realEigenvalues[i], 0));
+    const scores = eigenvectorMatrix.getColumn(i).map((value) => value * length);
+    const end = scores[scores.length - 1];
+    return scores.map((score) => score - end);
+  });
+  return {
+    path: points.map((_, t) => [axes[0][t], axes[1][t]]),
+    shares: order.slice(0, 2).map((i) => (all > 0 ? Math.max(realEigenvalues[i], 0) / all : 0)),
+  };
 }

@@ -124,6 +124,8 @@ describe('a diagnosis', function () {
       expect(slim.gradients.total.cosine).to.have.keys('1|0.5');
       expect(slim.gradients.layers).to.include.keys('conv1.weight', 'features.8.conv2.weight', 'fc.2.weight');
       expect(slim.embeddings['0.5'].rank).to.be.within(1, 8);
+      expect(Buffer.from(slim.weights['0.5'], 'base64').length).to.equal(1024);
+      expect(slim.weights['1']).not.to.equal(slow.weights['1']);
       const parts = Object.values(slim.gradients.layers).map((layer) => layer.norm['1']!);
       expect(Math.hypot(...parts) / slim.gradients.total.norm['1']!).to.be.closeTo(1, 1e-4);
     });

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { collapse, interference } from '../../lib/train/diagnostics';
+import { numbers } from '../tensor/gradient-check';
+import { collapse, interference, sketch, trajectory } from '../../lib/train/diagnostics';
 
 const f32 = (...values: number[]) => Float32Array.from(values);
 
@@ -90,6 +91,65 @@ describe('diagnostics', () => {
 
     it('says so where embeddings are not finite', () => {
       expect(collapse(f32(1, NaN), [1, 2])).to.deep.equal({ std: NaN, rank: NaN });
+    });
+  });
+
+  describe('sketch', () => {
+    const layer = (values: Float32Array) => ({
+      name: 'fc.weight',
+      shape: [40, 50],
+      slices: [
+        [40, 50],
+        [20, 25],
+      ],
+      values,
+    });
+    const a = numbers(2000, 1);
+    const b = numbers(2000, 2);
+    const dot = (x: Float32Array, y: Float32Array) => x.reduce((sum, v, i) => sum + v * y[i], 0);
+
+    it('keeps lengths and angles of the weights of each width, nearly', () => {
+      const [full, half] = [sketch([layer(a)], 2), sketch([layer(b)], 2)];
+      const inSlice = (v: Float32Array) => v.map((x, i) => (i < 20 * 50 && i % 50 < 25 ? x : 0));
+      for (const [w, of] of [(v: Float32Array) => v, inSlice].entries()) {
+        const [x, y] = [of(a), of(b)];
+        expect(dot(full[w], full[w]) / dot(x, x)).to.be.within(0.75, 1.25);
+        const scale = Math.sqrt(dot(x, x) * dot(y, y));
+        expect(Math.abs(dot(full[w], half[w]) - dot(x, y)) / scale).to.be.below(0.2);
+      }
+    });
+
+    it('is linear', () => {
+      const [sum] = sketch([layer(a.map((v, i) => v + b[i]))], 2);
+      const [[x], [y]] = [sketch([layer(a)], 2), sketch([layer(b)], 2)];
+      sum.forEach((v, i) => expect(v).to.be.closeTo(x[i] + y[i], 1e-5));
+    });
+  });
+
+  describe('trajectory', () => {
+    it('lays a plane through points that stand in one, up to rotation, with the last one in the middle', () => {
+      // (0,0), (4,0), (4,2), (2,2) in the plane of the second and fourth axis of five.
+      const points = [
+        [0, 0],
+        [4, 0],
+        [4, 2],
+        [2, 2],
+      ].map(([x, y]) => f32(7, x, 7, y, 7));
+      const { path, shares } = trajectory(points);
+      expect(path[3]).to.deep.equal([0, 0]);
+      for (let s = 0; s < 4; s++) {
+        for (let t = 0; t < s; t++) {
+          const expected = Math.hypot(points[s][1] - points[t][1], points[s][3] - points[t][3]);
+          expect(Math.hypot(path[s][0] - path[t][0], path[s][1] - path[t][1])).to.be.closeTo(expected, 1e-6);
+        }
+      }
+      expect(shares[0] + shares[1]).to.be.closeTo(1, 1e-9);
+      expect(shares[0]).to.be.above(shares[1]);
+    });
+
+    it('stays where nothing moves', () => {
+      const still = [f32(1, 2), f32(1, 2), f32(1, 2)];
+      expect(trajectory(still).path.flat()).to.satisfy((all: number[]) => all.every((x) => Math.abs(x) < 1e-9));
     });
   });
 });

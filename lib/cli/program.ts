@@ -11,6 +11,7 @@ import type { Output } from './output';
 import { version } from './package-root';
 import { addPretrain } from './pretrain';
 import { addQuickstart } from './quickstart';
+import { addReport } from './report';
 
 const description =
   'Self-supervised pre-training of slimmable networks (SlimCLR): one network, trained once without labels, that runs at ' +
@@ -55,6 +56,7 @@ function createProgram(context: Context): Command {
     addImport,
     addExport,
     addInspect,
+    addReport,
     addBench,
     addDoctor,
   ])

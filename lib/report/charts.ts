@@ -12,7 +12,7 @@ export interface Section {
 
 /** The charts of a run, by section. */
 export function sectionsOf(run: RunData): Section[] {
-  const all = [training(run), costs(run), interference(run), collapse(run), weights(run)];
+  const all = [training(run), costs(run), interference(run), layers(run), collapse(run), weights(run)];
   return all.filter(({ charts }) => charts.length > 0);
 }
 
@@ -35,6 +35,7 @@ function training({ config, steps, evaluations }: RunData): Section {
       name,
       points: lines.map((line) => ({ x: line.epoch, y: at(pick(line), name) })),
     }));
+  const losses = ofWidth(steps, (line) => line.losses);
   return {
     title: 'Training',
     charts: present([
@@ -43,7 +44,8 @@ function training({ config, steps, evaluations }: RunData): Section {
         note: "Each width's own loss, before its weight in the total. A sub-network's is part contrast, part distillation, so compare a width with itself.",
         x: 'epoch',
         y: 'loss',
-        series: ofWidth(steps, ({ losses }) => losses),
+        series: losses,
+        yLog: spread(losses) > 10,
         event,
       }),
       lineChart({
@@ -67,6 +69,15 @@ function training({ config, steps, evaluations }: RunData): Section {
   };
 }
 
+/** The largest value over the smallest; 0 where one is not above 0. */
+function spread(series: readonly Series[]): number {
+  let [least, most] = [Infinity, 0];
+  for (const { points } of series) {
+    for (const { y } of points) if (y !== null) [least, most] = [Math.min(least, y), Math.max(most, y)];
+  }
+  return least > 0 ? most / least : 0;
+}
+
 function costs({ config, evaluations, costs: byWidth }: RunData): Section {
   const last = evaluations.at(-1);
   if (!last || !byWidth) return { title: '', charts: [] };
@@ -77,8 +88,7 @@ function costs({ config, evaluations, costs: byWidth }: RunData): Section {
       x,
       y: 'accuracy (%)',
       percent: true,
-      xLog: true,
-      dots: true,
+      counts: true,
       series: [
         {
           name: 'kNN',
@@ -91,16 +101,8 @@ function costs({ config, evaluations, costs: byWidth }: RunData): Section {
   return {
     title: 'Accuracy and cost',
     charts: present([
-      chart(
-        'Accuracy over parameters',
-        'parameters of the backbone (millions)',
-        (w) => byWidth[w].backbone.parameters / 1e6,
-      ),
-      chart(
-        'Accuracy over multiply-adds',
-        'MACs of the backbone for a picture (millions)',
-        (w) => byWidth[w].backbone.macs / 1e6,
-      ),
+      chart('Accuracy over parameters', 'parameters of the backbone', (w) => byWidth[w].backbone.parameters),
+      chart('Accuracy over multiply-adds', 'MACs of the backbone for a picture', (w) => byWidth[w].backbone.macs),
     ]),
   };
 }
@@ -119,12 +121,6 @@ function interference({ config, diagnoses }: RunData): Section {
       points: diagnoses.map(({ epoch, diagnosis }) => ({ x: epoch, y: at(diagnosis.gradients.total[kind], key) })),
     }));
   const last = diagnoses.at(-1)?.diagnosis.gradients;
-  const byLayer = (key: string, kind: 'ratio' | 'cosine') =>
-    new Map(
-      Object.entries(last?.layers ?? {})
-        .slice(0, 400)
-        .map(([name, layer]) => [name.slice(0, 60), at(layer[kind], key)]),
-    );
   const shares = subs.flatMap((w) => {
     const [all, own] = [at(last?.parameters ?? {}, full), at(last?.parameters ?? {}, w)];
     return all && own ? [`${w}: ${short((all - own) / own)}`] : [];
@@ -143,7 +139,7 @@ function interference({ config, diagnoses }: RunData): Section {
         y: 'ratio',
         yLog: true,
         series: lines(subs, (w) => w, 'ratio'),
-        levels: [{ y: 1, label: 'balanced' }],
+        level: { y: 1, label: 'balanced' },
         event,
       }),
       lineChart({
@@ -156,12 +152,31 @@ function interference({ config, diagnoses }: RunData): Section {
           (pair) => pair.replace('|', ' and '),
           'cosine',
         ),
-        levels: [{ y: 0, label: 'unrelated' }],
+        level: { y: 0, label: 'unrelated' },
         event,
       }),
+    ]),
+  };
+}
+
+/** The interference on every weight at the last diagnosis. */
+function layers({ config, diagnoses }: RunData): Section {
+  const [full, ...subs] = names(config);
+  const last = diagnoses.at(-1);
+  if (!last) return { title: '', charts: [] };
+  const byLayer = (key: string, kind: 'ratio' | 'cosine') =>
+    new Map(
+      Object.entries(last.diagnosis.gradients.layers)
+        .slice(0, 400)
+        .map(([name, layer]) => [shortName(name), at(layer[kind], key)]),
+    );
+  return {
+    title: 'Interference by layer',
+    text: `Weight by weight, at the last diagnosis (epoch ${short(last.epoch)}).`,
+    charts: present([
       layerChart({
         title: 'Magnitude imbalance by layer',
-        note: 'The same ratio, weight by weight, at the last diagnosis.',
+        note: '‖∇(Θ1∖Θw)‖ / ‖∇Θw‖ by sub-network w.',
         x: 'ratio',
         xLog: true,
         series: subs.map((w) => ({ name: w, values: byLayer(w, 'ratio') })),
@@ -169,13 +184,18 @@ function interference({ config, diagnoses }: RunData): Section {
       }),
       layerChart({
         title: 'Direction divergence by layer',
-        note: "Cosine of the full network's gradient with each sub-network's, weight by weight, at the last diagnosis.",
+        note: "Cosine of the full network's gradient with each sub-network's.",
         x: 'cosine',
         series: subs.map((w) => ({ name: `${full} and ${w}`, values: byLayer(`${full}|${w}`, 'cosine') })),
         level: { x: 0, label: 'unrelated' },
       }),
     ]),
   };
+}
+
+function shortName(layer: string): string {
+  const name = layer.replace(/\.weight$/, '');
+  return name.length <= 28 ? name : `…${name.slice(-27)}`;
 }
 
 function collapse({ config, diagnoses }: RunData): Section {
@@ -198,7 +218,7 @@ function collapse({ config, diagnoses }: RunData): Section {
         x: 'epoch',
         y: 'standard deviation',
         series: lines('std'),
-        levels: [{ y: 1 / Math.sqrt(config.dim), label: `1/√${config.dim}` }],
+        level: { y: 1 / Math.sqrt(config.dim), label: `1/√${config.dim}` },
         event,
       }),
       lineChart({
@@ -243,7 +263,6 @@ function weights({ config, diagnoses }: RunData): Section {
       note: 'Principal components of the weights at every diagnosis, seen from the last one, from random projections to 256 numbers.',
       x: axis(0),
       y: axis(1),
-      dots: true,
       square: true,
       series: split
         ? [series('full network alone', 0, split + 1), series('all widths', split, path.length)]

@@ -4,12 +4,17 @@ import { sectionsOf, short } from './charts';
 import { escape } from './escape';
 import type { RunData } from './run-folder';
 
-const methodNames = { 'moco-v2': 'MoCo v2', 'moco-v3': 'MoCo v3', simclr: 'SimCLR', supervised: 'Supervised' } as const;
+const methodNames = {
+  'moco-v2': 'MoCo v2',
+  'moco-v3': 'MoCo v3',
+  simclr: 'SimCLR',
+  supervised: 'Supervised training',
+} as const;
 
 /** A run as one page of HTML that needs nothing else: no scripts, no network. The same files give the same page. */
 export function page(run: RunData): string {
   const { config, steps, remarks } = run;
-  const title = `${methodNames[config.method]} on ${config.arch}`;
+  const title = `${methodNames[config.method]}, ${config.arch}`;
   const done = steps.at(-1);
   const state = done ? `epoch ${short(done.epoch)} of ${config.epochs}, step ${done.step}` : 'not begun';
   const sections = sectionsOf(run).map(
@@ -47,21 +52,27 @@ ${diagnosed}
 
 function widthsTable({ config, costs, evaluations }: RunData): string {
   const [first, last] = [evaluations[0], evaluations.at(-1)];
-  const share = (knn: Record<string, number | null> | undefined, width: string) => {
-    const accuracy = knn && Object.hasOwn(knn, width) ? knn[width] : null;
+  const share = (knn: Record<string, number | null>, width: string) => {
+    const accuracy = Object.hasOwn(knn, width) ? knn[width] : null;
     return accuracy === null ? '–' : percent(accuracy);
   };
   const count = (n: number | undefined) => (n === undefined ? '–' : n.toLocaleString('en'));
-  const heads = ['width', 'parameters', 'MACs', 'features'];
-  if (first && last) heads.push(...[first, last].map(({ epoch }) => `kNN, epoch ${short(epoch)}`));
+  const evaluated = first && last ? [first, last] : [];
+  const heads = [
+    'width',
+    ...evaluated.map(({ epoch }) => `kNN, epoch ${short(epoch)}`),
+    'parameters',
+    'MACs',
+    'features',
+  ];
   const rows = config.widths.map(String).map((width) => {
     const cost = costs?.[width];
-    const cells = [count(cost?.backbone.parameters), count(cost?.backbone.macs), count(cost?.features)];
-    if (first && last) cells.push(share(first.knn, width), share(last.knn, width));
+    const numbers = [cost?.backbone.parameters, cost?.backbone.macs, cost?.features].map(count);
+    const cells = [...evaluated.map(({ knn }) => share(knn, width)), ...numbers];
     return `<tr><th scope="row">${escape(width)}</th>${cells.map((cell) => `<td>${escape(cell)}</td>`).join('')}</tr>`;
   });
   const head = heads.map((name) => `<th scope="col">${escape(name)}</th>`).join('');
-  const caption = 'Of the backbone, for one picture.';
+  const caption = 'Parameters, multiply-adds for one picture and features of the backbone; accuracy on test pictures.';
   return `<div class="scroll" tabindex="0"><table class="numbers"><caption>${caption}</caption><thead><tr>${head}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
 }
 
@@ -72,7 +83,7 @@ function recipe({ config }: RunData): string {
     const text = Array.isArray(given) ? given.join(', ') : String(given);
     return `<tr><th scope="row"><code>${escape(option.split(' ')[0])}</code></th><td>${escape(text) || '–'}</td><td>${escape(help)}</td></tr>`;
   });
-  return `<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">setting</th><th scope="col">value</th><th scope="col">meaning</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
+  return `<table class="recipe"><thead><tr><th scope="col">setting</th><th scope="col">value</th><th scope="col">meaning</th></tr></thead><tbody>${rows.join('')}</tbody></table>`;
 }
 
 // Colours of series have a contrast of at least 3 to their background.
@@ -92,7 +103,7 @@ h3 { font-size: 1rem; margin: 0; }
 p { margin: 0.3rem 0 0.8rem; max-width: 46rem; }
 header p, figcaption p, caption { color: var(--quiet); }
 .remark { border-left: 4px solid var(--series-2); padding: 0.3rem 0.8rem; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 23rem), 1fr)); gap: 1rem; align-items: start; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem; align-items: start; }
 figure { margin: 0; padding: 0.9rem; background: var(--card); border: 1px solid var(--edge); border-radius: 8px; min-width: 0; max-width: 42rem; }
 figcaption p { font-size: 0.875rem; margin: 0.15rem 0 0.5rem; }
 figure > svg { display: block; width: 100%; height: auto; overflow: visible; --plot-background: var(--card); }
@@ -105,8 +116,13 @@ caption { text-align: left; font-size: 0.875rem; padding-bottom: 0.3rem; }
 th, td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px solid var(--edge); vertical-align: top; font-weight: normal; overflow-wrap: anywhere; }
 thead th { font-weight: 600; white-space: nowrap; }
 tbody th { white-space: nowrap; }
-td:last-child { min-width: 12rem; }
-.numbers td, .numbers th { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding: 0.3rem 0 0.3rem 1.5rem; min-width: 0; }
+.numbers td, .numbers th { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding: 0.3rem 0 0.3rem 1.5rem; }
 .numbers th:first-child { text-align: left; padding-left: 0; }
 code { font-size: 0.95em; }
+@media (max-width: 40rem) {
+  .recipe thead { display: none; }
+  .recipe tr { display: grid; grid-template-columns: 11rem 1fr; border-bottom: 1px solid var(--edge); padding: 0.3rem 0; }
+  .recipe th, .recipe td { border: 0; padding: 0; }
+  .recipe td:last-child { grid-column: 1 / -1; color: var(--quiet); font-size: 0.8rem; }
+}
 `;

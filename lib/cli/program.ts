@@ -23,6 +23,7 @@ Examples:
   $ slimclr pretrain --data photos --out run               your own pictures
   $ slimclr pretrain --out run --resume                    go on after Ctrl-C or a crash
   $ slimclr eval knn --checkpoint run/checkpoint.safetensors --data photos
+  $ slimclr report run                                     what a run has logged, drawn on a page
   $ slimclr inspect --arch resnet50                        parameters and MACs of every width
 
 Results go to standard output, progress to standard error.

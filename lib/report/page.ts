@@ -40,7 +40,7 @@ export function page(run: RunData): string {
 <header><h1>${escape(title)}</h1><p>Widths ${escape(config.widths.join(', '))} · ${escape(state)}</p></header>
 <main>
 ${remarks.map((remark) => `<p class="remark">${escape(remark)}</p>`).join('\n')}
-<section><h2>Widths</h2>${widthsTable(run)}</section>
+<section><h2>Widths</h2><p>Parameters, multiply-adds for one picture and features of the backbone; accuracy on test pictures.</p>${widthsTable(run)}</section>
 ${sections.join('\n')}
 ${diagnosed}
 <section><h2>Recipe</h2><p>What was run, with every default settled (<code>config.json</code>).</p>${recipe(run)}</section>
@@ -72,8 +72,7 @@ function widthsTable({ config, costs, evaluations }: RunData): string {
     return `<tr><th scope="row">${escape(width)}</th>${cells.map((cell) => `<td>${escape(cell)}</td>`).join('')}</tr>`;
   });
   const head = heads.map((name) => `<th scope="col">${escape(name)}</th>`).join('');
-  const caption = 'Parameters, multiply-adds for one picture and features of the backbone; accuracy on test pictures.';
-  return `<div class="scroll" tabindex="0"><table class="numbers"><caption>${caption}</caption><thead><tr>${head}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
+  return `<div class="scroll" tabindex="0"><table class="numbers"><thead><tr>${head}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
 }
 
 function recipe({ config }: RunData): string {
@@ -101,7 +100,7 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: 0; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 0.4rem; }
 h3 { font-size: 1rem; margin: 0; }
 p { margin: 0.3rem 0 0.8rem; max-width: 46rem; }
-header p, figcaption p, caption { color: var(--quiet); }
+header p, figcaption p { color: var(--quiet); }
 .remark { border-left: 4px solid var(--series-2); padding: 0.3rem 0.8rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem; align-items: start; }
 figure { margin: 0; padding: 0.9rem; background: var(--card); border: 1px solid var(--edge); border-radius: 8px; min-width: 0; max-width: 42rem; }
@@ -112,7 +111,6 @@ figure > svg { display: block; width: 100%; height: auto; overflow: visible; --p
 .legend svg { flex: none; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; }
-caption { text-align: left; font-size: 0.875rem; padding-bottom: 0.3rem; }
 th, td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px solid var(--edge); vertical-align: top; font-weight: normal; overflow-wrap: anywhere; }
 thead th { font-weight: 600; white-space: nowrap; }
 tbody th { white-space: nowrap; }

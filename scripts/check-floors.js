@@ -9,7 +9,8 @@ const lib = { native: [], tensor: ['native'] };
 for (const room of ['nn', 'optim', 'data', 'io']) lib[room] = ['native', 'tensor'];
 lib.methods = ['native', 'tensor', 'nn', 'optim', 'data', 'io'];
 lib.train = [...lib.methods, 'methods'];
-lib.cli = [...lib.train, 'train'];
+lib.report = [...lib.train, 'train'];
+lib.cli = [...lib.report, 'report'];
 lib.index = [...lib.cli, 'cli'];
 
 const native = {

@@ -1,5 +1,6 @@
 /* eslint-disable @typescript-eslint/no-require-imports */
 // These floors load the addon. Commands fetch them when they run: --help and doctor must work where it does not load.
+import type * as Report from '../report';
 import type * as Train from '../train';
 import type * as Data from '../data';
 import type * as Io from '../io';
@@ -7,6 +8,7 @@ import type * as Nn from '../nn';
 import type * as Tensor from '../tensor';
 
 export const floors = {
+  report: () => require('../report') as typeof Report,
   train: () => require('../train') as typeof Train,
   data: () => require('../data') as typeof Data,
   io: () => require('../io') as typeof Io,

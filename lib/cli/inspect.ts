@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { Arch, ResNetOptions } from '../nn';
+import type { Arch } from '../nn';
 import type { StoredNetwork } from '../train';
 import { ConfigError } from '../train/config';
 import { floors } from './floors';
@@ -86,7 +86,7 @@ export function inspectCheckpoint(
       epochs: run.config.epochs,
     }),
     ...(source && { imported: source }),
-    widths: costs(network, image),
+    widths: floors.nn().networkCosts(network, image),
   };
 }
 
@@ -96,21 +96,11 @@ function inspectArch({ arch, widths, stem, baseWidth, image, classes }: InspectO
   const chosen = stem ?? (side <= 64 ? 'cifar' : stems[0]);
   const outDim = classes ?? (side <= 64 ? 10 : 1000);
   const network = { arch: arch!, widths, stem: chosen, baseWidth, head: 'supervised', outDim } as const;
-  return { arch, stem: chosen, image: side, head: `classifier of ${outDim}`, widths: costs(network, side) };
-}
-
-/** By width: parameters and MACs, in total and of the backbone, and the number of features. */
-function costs(options: ResNetOptions, image: number) {
-  const network = new (floors.nn().SlimmableResNet)(options);
-  try {
-    return Object.fromEntries(
-      network.widths.map((width, i) => {
-        const { backbone, head } = network.cost(i, [image, image]);
-        const [parameters, macs] = [backbone.parameters + head.parameters, backbone.macs + head.macs];
-        return [String(width), { parameters, macs, backbone, features: network.featureDims[i] }];
-      }),
-    );
-  } finally {
-    network.dispose();
-  }
+  return {
+    arch,
+    stem: chosen,
+    image: side,
+    head: `classifier of ${outDim}`,
+    widths: floors.nn().networkCosts(network, side),
+  };
 }

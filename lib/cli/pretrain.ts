@@ -12,8 +12,14 @@ Settings may stand in a YAML or JSON file (--config), under the names of the opt
   slow-start: 10
 Options on the command line win over the file.
 
-OUT then holds config.json (the settings in full), metrics.jsonl (a line per log step and per evaluation) and
+OUT then holds config.json (the settings in full), metrics.jsonl (a line per log step, evaluation and diagnosis) and
 checkpoint.safetensors, which is replaced only by a whole new one.
+
+--diagnose-every N adds a line every N steps: how strong the gradient is on what each width uses and on the remainder, the
+cosines between the widths' own gradients, standard deviation and effective rank of the embeddings; "slimclr report"
+draws them. A diagnosis costs two to three further steps: each width's gradient is computed alone, and all that this
+changes is put back, so the weights come out the same to the last bit. It reads the parameters, and as large a gradient
+for every width, to the host.
 
 Ctrl-C finishes the step, saves and exits with code 130; a second Ctrl-C quits at once. --resume goes on exactly from the
 last checkpoint, with the settings in OUT.
@@ -22,6 +28,7 @@ Examples:
   $ slimclr pretrain --data cifar10 --epochs 20 --slow-start 10 --limit 10000 --out run
   $ slimclr pretrain --config recipes/cifar10-cpu.yaml --data cifar10 --limit 10000 --out run
   $ slimclr pretrain --data imagenet --arch resnet50 --batch 256 --precision bf16 --out run
+  $ slimclr pretrain --data photos --diagnose-every 50 --out run
   $ slimclr pretrain --out run --resume`;
 
 /** Exit code of a run that was interrupted and saved: the shell's for Ctrl-C. */

@@ -11,6 +11,7 @@ import type { Output } from './output';
 import { version } from './package-root';
 import { addPretrain } from './pretrain';
 import { addQuickstart } from './quickstart';
+import { addReport } from './report';
 
 const description =
   'Self-supervised pre-training of slimmable networks (SlimCLR): one network, trained once without labels, that runs at ' +
@@ -22,6 +23,7 @@ Examples:
   $ slimclr pretrain --data photos --out run               your own pictures
   $ slimclr pretrain --out run --resume                    go on after Ctrl-C or a crash
   $ slimclr eval knn --checkpoint run/checkpoint.safetensors --data photos
+  $ slimclr report run                                     what a run has logged, drawn on a page
   $ slimclr inspect --arch resnet50                        parameters and MACs of every width
 
 Results go to standard output, progress to standard error.
@@ -55,6 +57,7 @@ function createProgram(context: Context): Command {
     addImport,
     addExport,
     addInspect,
+    addReport,
     addBench,
     addDoctor,
   ])

@@ -1,4 +1,4 @@
-import type { HostTensor, SlimmableResNet, StateSource } from '../nn';
+import type { HostTensor, Slices, SlimmableResNet, StateSource } from '../nn';
 import type { Tensor } from '../tensor';
 
 /** The losses of a step: tensors on the device, to be read or disposed by the caller. */
@@ -20,6 +20,11 @@ export interface StepOptions {
   last?: boolean;
   /** Share of the training done, from 0 to 1: MoCo v3's momentum follows it. Default 0. */
   progress?: number;
+  /**
+   * Computes the gradient of one width's term λ_w·L_w alone, by the width's index. Default: of all terms. The losses are
+   * those of all widths nonetheless.
+   */
+  only?: number;
 }
 
 /** What a run trains: networks of all widths, and a step's losses with their gradients. */
@@ -40,6 +45,13 @@ export interface Method {
   step(x: Tensor, target: Tensor, options: StepOptions): StepLoss;
   /** What the optimizer trains. */
   parameters(): Map<string, Tensor>;
+  /** What each width uses of the parameters that they share, by the names of {@link parameters}. */
+  slices(): Map<string, Slices>;
+  /**
+   * Runs `work`, which may take steps, and then puts back all that steps change but the gradients: running statistics, key
+   * encoder, queue, random numbers.
+   */
+  rehearse<T>(work: () => T): T;
   /**
    * Everything that the next step depends on, by the names of the released checkpoints. (The optimizer has a state of its
    * own.)

@@ -25,11 +25,12 @@ import {
   readState,
   type HostTensor,
   type ResNetOptions,
+  type Slices,
   type StateSource,
 } from '../nn';
 import type { Method, StepLoss, StepOptions } from './method';
-import { SlimmableLoss, check, checkPositive, sumLosses, type SlimmableLossOptions } from './slimmable-loss';
-import { PerBatchSize, underPrefix } from './tensors';
+import { SlimmableLoss, check, checkPositive, ofWidths, sumLosses, type SlimmableLossOptions } from './slimmable-loss';
+import { PerBatchSize, rehearse, underPrefix } from './tensors';
 
 export interface MoCoV2Options extends Omit<ResNetOptions, 'head' | 'outDim' | 'mlpDim'>, SlimmableLossOptions {
   /** Projector: one shared weight (default) or one layer per width. */
@@ -148,10 +149,10 @@ export class MoCoV2 implements Method {
    * @param xq query view [N, 3, H, W]
    * @param xk key view of the same pictures
    */
-  step(xq: Tensor, xk: Tensor, { slim, first = true, last = true }: StepOptions): StepLoss {
+  step(xq: Tensor, xk: Tensor, { slim, first = true, last = true, only }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
-      const queriesOf = (x: Tensor) => widths.map((_, i) => this.query(x, i));
+      const queriesOf = (x: Tensor) => ofWidths(widths, only, (i) => this.query(x, i));
       const [q1, q2] = [queriesOf(xq), this.symmetric ? queriesOf(xk) : null];
 
       if (first) ema(values(this.encoderK.parameters()), values(this.encoderQ.parameters()), this.encoderMomentum);
@@ -199,6 +200,19 @@ export class MoCoV2 implements Method {
 
   parameters(): Map<string, Tensor> {
     return this.encoderQ.parameters();
+  }
+
+  slices(): Map<string, Slices> {
+    return this.encoderQ.slices();
+  }
+
+  rehearse<T>(work: () => T): T {
+    const { shuffles } = this;
+    try {
+      return rehearse(this.tensors(), work);
+    } finally {
+      this.shuffles = shuffles;
+    }
   }
 
   /**

@@ -21,12 +21,13 @@ import {
   type Head,
   type HostTensor,
   type ResNetOptions,
+  type Slices,
   type StateSource,
 } from '../nn';
 import { cosineMomentum } from '../optim';
 import type { Method, StepLoss, StepOptions } from './method';
-import { SlimmableLoss, check, checkPositive, sumLosses, type SlimmableLossOptions } from './slimmable-loss';
-import { PerBatchSize, underPrefix } from './tensors';
+import { SlimmableLoss, check, checkPositive, ofWidths, sumLosses, type SlimmableLossOptions } from './slimmable-loss';
+import { PerBatchSize, rehearse, underPrefix } from './tensors';
 
 export interface MoCoV3Options extends Omit<ResNetOptions, 'head' | 'outDim'>, SlimmableLossOptions {
   /** Embedding dimension. Default 256. */
@@ -104,12 +105,12 @@ export class MoCoV3 implements Method {
    * @param x1 a view [N, 3, H, W]
    * @param x2 the other view of the same pictures
    */
-  step(x1: Tensor, x2: Tensor, { slim, first = true, progress = 0 }: StepOptions): StepLoss {
+  step(x1: Tensor, x2: Tensor, { slim, first = true, progress = 0, only }: StepOptions): StepLoss {
     this.encoderMomentum.copyFrom([cosineMomentum(this.firstMomentum, progress)]);
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
       const query = (x: Tensor, i: number) => l2Normalize(this.predictor.forward(this.baseEncoder.forward(x, i), i));
-      const queries = widths.map((_, i) => [query(x1, i), query(x2, i)]);
+      const queries = ofWidths(widths, only, (i) => [query(x1, i), query(x2, i)]);
 
       const source = [...this.baseEncoder.parameters().values()];
       if (first) ema([...this.momentumEncoder.parameters().values()], source, this.encoderMomentum);
@@ -151,6 +152,17 @@ export class MoCoV3 implements Method {
       ...underPrefix('base_encoder.', this.baseEncoder.parameters()),
       ...underPrefix('predictor.', this.predictor.parameters()),
     ]);
+  }
+
+  slices(): Map<string, Slices> {
+    return new Map([
+      ...underPrefix('base_encoder.', this.baseEncoder.slices()),
+      ...underPrefix('predictor.', this.predictor.slices()),
+    ]);
+  }
+
+  rehearse<T>(work: () => T): T {
+    return rehearse(this.tensors(), work);
   }
 
   /** `base_encoder.*`, `momentum_encoder.*` and `predictor.*`. */

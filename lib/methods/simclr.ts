@@ -19,11 +19,12 @@ import {
   readState,
   type HostTensor,
   type ResNetOptions,
+  type Slices,
   type StateSource,
 } from '../nn';
 import type { Method, StepLoss, StepOptions } from './method';
-import { SlimmableLoss, checkPositive, type SlimmableLossOptions } from './slimmable-loss';
-import { PerBatchSize, underPrefix } from './tensors';
+import { SlimmableLoss, checkPositive, ofWidths, type SlimmableLossOptions } from './slimmable-loss';
+import { PerBatchSize, rehearse, underPrefix } from './tensors';
 
 export interface SimCLROptions extends Omit<ResNetOptions, 'head' | 'outDim'>, SlimmableLossOptions {
   /** Embedding dimension. Default 128. */
@@ -75,11 +76,11 @@ export class SimCLR implements Method {
    * @param x1 a view [N, 3, H, W]
    * @param x2 the other view of the same pictures
    */
-  step(x1: Tensor, x2: Tensor, { slim }: StepOptions): StepLoss {
+  step(x1: Tensor, x2: Tensor, { slim, only }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
       const embed = (x: Tensor, i: number) => l2Normalize(this.encoder.forward(x, i));
-      const losses = this.contrast(widths.map((_, i) => concat([embed(x1, i), embed(x2, i)])));
+      const losses = this.contrast(ofWidths(widths, only, (i) => concat([embed(x1, i), embed(x2, i)])));
       backward(losses.loss);
       return losses;
     });
@@ -100,6 +101,14 @@ export class SimCLR implements Method {
 
   parameters(): Map<string, Tensor> {
     return this.encoder.parameters();
+  }
+
+  slices(): Map<string, Slices> {
+    return this.encoder.slices();
+  }
+
+  rehearse<T>(work: () => T): T {
+    return rehearse(this.tensors(), work);
   }
 
   /** `encoder_q.*`. */

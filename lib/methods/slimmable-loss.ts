@@ -118,6 +118,15 @@ export class SlimmableLoss {
   }
 }
 
+/**
+ * What each width makes of a batch.
+ * @param only where one width's gradient alone is wanted: the runs of the others are not recorded. Nothing flows between
+ * widths, since teachers are detached.
+ */
+export function ofWidths<T>(widths: readonly number[], only: number | undefined, run: (widthIndex: number) => T): T[] {
+  return widths.map((_, i) => (only === undefined || only === i ? run(i) : noGrad(() => run(i))));
+}
+
 /** The sum of the losses of both directions of a symmetric loss. */
 export function sumLosses(a: StepLoss, b: StepLoss): StepLoss {
   return { loss: add(a.loss, b.loss), perWidth: noGrad(() => add(a.perWidth, b.perWidth)) };

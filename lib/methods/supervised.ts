@@ -6,10 +6,12 @@ import {
   readState,
   type HostTensor,
   type ResNetOptions,
+  type Slices,
   type StateSource,
 } from '../nn';
 import type { Method, StepLoss, StepOptions } from './method';
-import { SlimmableLoss, check, type SlimmableLossOptions } from './slimmable-loss';
+import { SlimmableLoss, check, ofWidths, type SlimmableLossOptions } from './slimmable-loss';
+import { rehearse } from './tensors';
 
 export interface SupervisedOptions extends Omit<ResNetOptions, 'head' | 'outDim' | 'mlpDim'>, SlimmableLossOptions {
   classes: number;
@@ -61,11 +63,11 @@ export class Supervised implements Method {
    * @param x pictures [N, 3, H, W]
    * @param labels [N] int32
    */
-  step(x: Tensor, labels: Tensor, { slim }: StepOptions): StepLoss {
+  step(x: Tensor, labels: Tensor, { slim, only }: StepOptions): StepLoss {
     return scope(() => {
       const { labelSmoothing } = this;
       const widths = slim ? this.widths : this.widths.slice(0, 1);
-      const outputs = widths.map((_, i) => {
+      const outputs = ofWidths(widths, only, (i) => {
         const logits = this.encoder.forward(x, i);
         const loss = softmaxCrossEntropy(logits, labels, { labelSmoothing });
         return { loss, embeddings: logits, logits: () => logits, positives: labels };
@@ -78,6 +80,14 @@ export class Supervised implements Method {
 
   parameters(): Map<string, Tensor> {
     return this.encoder.parameters();
+  }
+
+  slices(): Map<string, Slices> {
+    return this.encoder.slices();
+  }
+
+  rehearse<T>(work: () => T): T {
+    return rehearse(this.encoder.stateDict(), work);
   }
 
   state(): Promise<Map<string, HostTensor>> {

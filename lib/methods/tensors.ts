@@ -1,4 +1,4 @@
-import { keep, type Tensor } from '../tensor';
+import { keep, scope, type Tensor } from '../tensor';
 
 /** Constant tensors that depend on the batch size alone: made where one is first needed, and kept. */
 export class PerBatchSize<T extends Readonly<Record<string, Tensor>>> {
@@ -20,6 +20,19 @@ export class PerBatchSize<T extends Readonly<Record<string, Tensor>>> {
     for (const tensors of this.made.values()) for (const t of Object.values(tensors)) t.dispose();
     this.made.clear();
   }
+}
+
+/** Runs `work`, then gives the tensors that no optimizer trains the values they had before. */
+export function rehearse<T>(state: ReadonlyMap<string, Tensor>, work: () => T): T {
+  return scope(() => {
+    const changed = [...state.values()].filter((t) => !t.requiresGrad);
+    const before = changed.map((t) => t.clone());
+    try {
+      return work();
+    } finally {
+      changed.forEach((t, i) => t.copyFrom(before[i]));
+    }
+  });
 }
 
 /** The tensors under names that begin with `prefix`. */

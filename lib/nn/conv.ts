@@ -26,6 +26,7 @@ export class SlimmableConv2d extends Module {
     this.weight = this.addParameter(
       'weight',
       init.normal([outChannels[0], inChannels[0], kernelSize, kernelSize], std),
+      outChannels.map((out, i) => [out, inChannels[i], kernelSize, kernelSize]),
     );
   }
 

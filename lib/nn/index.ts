@@ -1,11 +1,12 @@
 export { ResidualBlock, type BlockKind } from './blocks';
 export { SwitchableBatchNorm } from './batch-norm';
+export { networkCosts, type WidthCosts } from './costs';
 export { SlimmableConv2d, type Size } from './conv';
 export { HEADS, makeHead, makePredictor, type Head, type HeadKind } from './heads';
 export { encoderPrefix, inferNetwork, type InferredNetwork, type StateShapes } from './infer';
 export { Initializer } from './init';
 export { SlimmableLinear, SwitchableLinear } from './linear';
-export { Module, type Cost } from './module';
+export { Module, type Cost, type Slices } from './module';
 export { ARCHITECTURES, SlimmableResNet, type Arch, type Precision, type ResNetOptions, type Stem } from './resnet';
 export { loadTensors, readState, type HostTensor, type StateSource } from './state-dict';
 export { DEFAULT_WIDTHS, checkWidths, fixedChannels, slimChannels } from './widths';

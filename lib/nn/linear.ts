@@ -34,8 +34,10 @@ export class SlimmableLinear extends Module {
   ) {
     super();
     const { weight, bias } = makeLinear(init, inFeatures[0], outFeatures[0], options);
-    this.weight = this.addParameter('weight', weight);
-    this.bias = bias && this.addParameter('bias', bias);
+    const slices = outFeatures.map((out, i) => [out, inFeatures[i]]);
+    const shared = slices.length > 1; // not a layer of SwitchableLinear
+    this.weight = this.addParameter('weight', weight, shared ? slices : undefined);
+    this.bias = bias && this.addParameter('bias', bias, shared ? slices.map(([out]) => [out]) : undefined);
   }
 
   /** [N, inFeatures[i]] → [N, outFeatures[i]] */

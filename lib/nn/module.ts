@@ -7,6 +7,9 @@ export interface Cost {
   macs: number;
 }
 
+/** What each width uses of a shared weight: the shape of its leading block, by width. */
+export type Slices = readonly (readonly number[])[];
+
 export function sumCosts(costs: readonly Cost[]): Cost {
   return costs.reduce((a, b) => ({ parameters: a.parameters + b.parameters, macs: a.macs + b.macs }));
 }
@@ -18,10 +21,13 @@ export function sumCosts(costs: readonly Cost[]): Cost {
 export abstract class Module {
   private readonly ownParameters = new Map<string, Tensor>();
   private readonly ownBuffers = new Map<string, Tensor>();
+  private readonly ownSlices = new Map<string, Slices>();
   private readonly children = new Map<string, Module>();
   private isTraining = true;
 
-  protected addParameter(name: string, t: Tensor): Tensor {
+  /** @param slices of a weight that the widths share */
+  protected addParameter(name: string, t: Tensor, slices?: Slices): Tensor {
+    if (slices) this.ownSlices.set(name, slices);
     t.requiresGrad = true;
     this.ownParameters.set(name, keep(t));
     return t;
@@ -62,6 +68,11 @@ export abstract class Module {
     return this.collect((m) => m.ownBuffers);
   }
 
+  /** The slices of the parameters that the widths share, by full name; others belong to one width. */
+  slices(): Map<string, Slices> {
+    return this.collect((m) => m.ownSlices);
+  }
+
   /** Parameters and buffers, the tensors themselves and not copies. */
   stateDict(): Map<string, Tensor> {
     return new Map([...this.parameters(), ...this.buffers()]);
@@ -91,10 +102,10 @@ export abstract class Module {
     return this.constructor.name;
   }
 
-  private collect(own: (m: Module) => Map<string, Tensor>): Map<string, Tensor> {
+  private collect<T>(own: (m: Module) => Map<string, T>): Map<string, T> {
     const all = new Map(own(this));
     for (const [prefix, child] of this.children) {
-      for (const [name, t] of child.collect(own)) all.set(`${prefix}.${name}`, t);
+      for (const [name, value] of child.collect(own)) all.set(`${prefix}.${name}`, value);
     }
     return all;
   }

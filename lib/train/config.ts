@@ -163,6 +163,10 @@ export const settingsSchema = z.strictObject({
     ...integer(1, '--log-every', 'steps between log lines'),
     free: true,
   }),
+  diagnoseEvery: setting(z.int().min(0).default(0), {
+    ...integer(0, '--diagnose-every', 'steps between diagnoses of the gradients and embeddings, 0: none'),
+    free: true, // what a diagnosis changes, it puts back
+  }),
   recipe: setting(z.enum(recipes).optional(), {
     ...oneOf(recipes, '--recipe <name>', 'augmentations, and the defaults said to be "by recipe": cifar, any other'),
     default: 'cifar up to 64 pixels, else by method: mocov2, mocov3, simclr, normal',

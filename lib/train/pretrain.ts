@@ -5,7 +5,7 @@ import { acquireRunLock, atomicWrite, JsonlWriter, readJsonl } from '../io';
 import type { Method, StepLoss } from '../methods';
 import { loadTensors, readState } from '../nn';
 import type { Optimizer } from '../optim';
-import { scope, type Device } from '../tensor';
+import { scope, type Device, type Tensor } from '../tensor';
 import {
   CheckpointError,
   readCheckpoint,
@@ -17,6 +17,7 @@ import {
 } from './checkpoint';
 import { ConfigError, differences, readSettings, resolveConfig, type RunConfig, type Settings } from './config';
 import { prepareDevice } from './device';
+import { diagnose, type Diagnosis } from './diagnose';
 import { checkInitial, startFrom } from './encoder';
 import { evaluateKnn } from './evaluate';
 import { makeMethod } from './method';
@@ -246,10 +247,10 @@ class Run {
     if (this.step < this.steps && !signal?.aborted) {
       for await (const batch of batches) {
         const lr = learningRateAt(this.config, this.step, this.stepsPerEpoch, this.slim);
-        const losses = this.enqueue(batch, lr);
+        const { losses, diagnosis } = this.enqueue(batch, lr);
         // The step before is awaited while this one computes, so that the device never waits for JavaScript.
         await pending;
-        pending = this.read(losses, ++this.step, lr);
+        pending = this.read(losses, diagnosis, ++this.step, lr);
         pending.catch(() => {}); // thrown where it is awaited
         const epochDone = this.step % this.stepsPerEpoch === 0;
         if (!epochDone && !signal?.aborted) continue;
@@ -280,36 +281,63 @@ class Run {
     return this.step >= this.slowStartSteps;
   }
 
-  /** Enqueues a whole step; nothing waits. Returns the losses of the batch's parts. */
-  private enqueue(batch: Batch, lr: number): StepLoss[] {
-    const { method, optimizer, views, slim } = this;
-    const { accumulate, clipGrad } = this.config;
+  /** Enqueues a whole step; nothing waits. Returns the losses of the batch's parts, and a diagnosis where one is due. */
+  private enqueue(batch: Batch, lr: number): { losses: StepLoss[]; diagnosis: Promise<Diagnosis> | null } {
+    const { optimizer } = this;
+    const { accumulate, clipGrad, diagnoseEvery } = this.config;
+    const parts = splitBatch(batch, accumulate);
+    const due = diagnoseEvery > 0 && (this.step + 1) % diagnoseEvery === 0;
+    const diagnosis = due ? scope(() => this.diagnose(parts))() : null;
+    diagnosis?.catch(() => {}); // thrown where it is awaited
     optimizer.setLearningRate(lr);
-    return scope(() => {
+    const losses = scope(() => {
       optimizer.zeroGrad();
-      const parts = splitBatch(batch, accumulate);
-      const losses = parts.map((part, i) =>
-        scope(() => {
-          const drawn = this.step * this.config.batch + i * part.indices.length;
-          const options = { slim, first: i === 0, last: i === parts.length - 1, progress: this.step / this.steps };
-          if (this.config.method === 'supervised') {
-            const { query, labels } = views.labelled(part, drawn);
-            return method.step(query, labels, options);
-          }
-          const { query, key } = views.training(part, drawn);
-          return method.step(query, key, options);
-        }),
-      );
-      // Losses are means over a part's pictures.
-      if (accumulate > 1) optimizer.scaleGradients(1 / accumulate);
+      const ofParts = this.computeGradients(parts);
       if (clipGrad > 0) optimizer.clipGradNorm(clipGrad);
       optimizer.step();
-      return losses;
+      return ofParts;
     });
+    return { losses, diagnosis };
+  }
+
+  /** The gradients of a batch in parts, of all widths or of one alone, and the losses of the parts. */
+  private computeGradients(parts: readonly Batch[], only?: number): StepLoss[] {
+    const losses = parts.map((part, i) =>
+      scope(() => {
+        const { x, target } = this.viewsOf(part, i);
+        const [first, last] = [i === 0, i === parts.length - 1];
+        return this.method.step(x, target, { slim: this.slim, first, last, progress: this.step / this.steps, only });
+      }),
+    );
+    // Losses are means over a part's pictures.
+    if (parts.length > 1) this.optimizer.scaleGradients(1 / parts.length);
+    return losses;
+  }
+
+  /** What the method makes a step of: two views, or a view and labels. The same for every call within a step. */
+  private viewsOf(part: Batch, index: number): { x: Tensor; target: Tensor } {
+    const drawn = this.step * this.config.batch + index * part.indices.length;
+    if (this.config.method === 'supervised') {
+      const { query, labels } = this.views.labelled(part, drawn);
+      return { x: query, target: labels };
+    }
+    const { query, key } = this.views.training(part, drawn);
+    return { x: query, target: key };
+  }
+
+  private diagnose(parts: readonly Batch[]): () => Promise<Diagnosis> {
+    const widths = this.slim ? this.method.widths.length : 1;
+    const step = (only: number) => void this.computeGradients(parts, only);
+    return diagnose(this.method, widths, step, this.viewsOf(parts[0], 0).x);
   }
 
   /** Waits for the losses of a step's parts, checks their means and logs. */
-  private async read(parts: readonly StepLoss[], step: number, lr: number): Promise<void> {
+  private async read(
+    parts: readonly StepLoss[],
+    diagnosis: Promise<Diagnosis> | null,
+    step: number,
+    lr: number,
+  ): Promise<void> {
     // All asked for at once: a read waits for what was enqueued before it, soon also for the next step.
     const [totals, widths] = await Promise.all([
       Promise.all(parts.map((part) => part.loss.item())),
@@ -324,10 +352,11 @@ class Run {
     this.checkFinite(total, perWidth, step, lr);
     this.window.add(total, perWidth);
     this.report({ type: 'progress', step });
+    const epoch = step / this.stepsPerEpoch;
+    if (diagnosis) this.metrics?.write({ step, epoch, diagnosis: await diagnosis });
     if (step % this.config.logEvery !== 0 && step !== this.slowStartSteps && step !== this.steps) return;
     const { loss, losses: byWidth, ms } = this.window.means(this.method.widths);
     this.window = new LossWindow();
-    const epoch = step / this.stepsPerEpoch;
     const imagesPerSecond = (1000 * this.config.batch) / ms;
     this.metrics?.write({ step, epoch, loss, losses: byWidth, lr, ms, images_per_s: imagesPerSecond });
     this.report({ type: 'step', step, epoch, loss, losses: byWidth, lr, ms, imagesPerSecond });

@@ -42,6 +42,24 @@ describe('slimclr', function () {
   });
   after(removeFolders);
 
+  describe('report', () => {
+    it('draws a run into its folder, or where it is told', async () => {
+      const { code, out: told, err } = await slimclr('report', out);
+      expect({ code, told, err }).to.deep.equal({ code: 0, told: `wrote ${join(out, 'report.html')}\n`, err: '' });
+      expect(readFileSync(join(out, 'report.html'), 'utf8')).to.match(/^<!doctype html>[^]*<\/html>\n$/);
+      const output = join(newFolder(), 'page.html');
+      const { json } = await slimclr('report', out, '--output', output, '--json');
+      expect(json).to.deep.equal({ output, remarks: [] });
+      expect(readFileSync(output, 'utf8')).to.equal(readFileSync(join(out, 'report.html'), 'utf8'));
+    });
+
+    it('needs the folder of a run', async () => {
+      const { code, err } = await slimclr('report', newFolder());
+      expect(code).to.equal(1);
+      expect(err).to.match(/^error: \[report\] .*config\.json does not exist; give the folder of a run/);
+    });
+  });
+
   describe('pretrain', () => {
     it('prints its result as JSON', () => {
       expect(result.code, result.err).to.equal(0);

@@ -80,7 +80,7 @@ function spread(series: readonly Series[]): number {
 
 function costs({ config, evaluations, costs: byWidth }: RunData): Section {
   const last = evaluations.at(-1);
-  if (!last || !byWidth) return { title: '', charts: [] };
+  if (!last || !byWidth || config.widths.length < 2) return { title: '', charts: [] };
   const chart = (title: string, x: string, cost: (width: string) => number) =>
     lineChart({
       title,
@@ -194,7 +194,7 @@ function layers({ config, diagnoses }: RunData): Section {
 }
 
 function shortName(layer: string): string {
-  const name = layer.replace(/\.weight$/, '');
+  const name = layer.replace(/^base_encoder\.|\.weight$/g, '');
   return name.length <= 28 ? name : `…${name.slice(-27)}`;
 }
 

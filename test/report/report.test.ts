@@ -172,6 +172,19 @@ describe('report', () => {
     expect(html).to.include('--diagnose-every N');
   });
 
+  it('compares no widths where there is one', async () => {
+    config({ widths: [1], slowStart: 0 });
+    const { all } = await report();
+    expect(all('h3').map((h) => h.textContent)).to.deep.equal([
+      'Loss by width',
+      'kNN accuracy by width',
+      'Learning rate',
+      'Standard deviation of a feature',
+      'Effective rank',
+      'Way of the weights of width 1',
+    ]);
+  });
+
   it('makes a page of a run that has just begun', async () => {
     log([]);
     const { all, remarks } = await report();

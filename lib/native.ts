@@ -16,7 +16,11 @@ interface System {
 /** The folder of package.json: one up from lib/, two up from dist/lib/. */
 function packageRoot(): string {
   let folder = __dirname;
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
+  while (!existsSync(join(folder, 'package.json'))) {
+    if (folder === dirname(folder))
+      throw new Error(`slimclr: no package.json above ${__dirname}; install the package anew`);
+    folder = dirname(folder);
+  }
   return folder;
 }
 

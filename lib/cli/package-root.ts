@@ -4,7 +4,11 @@ import { dirname, join } from 'node:path';
 /** The folder of package.json: above lib/cli in a clone, above dist/lib/cli when compiled. */
 export function packageRoot(): string {
   let folder = __dirname;
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
+  while (!existsSync(join(folder, 'package.json'))) {
+    if (folder === dirname(folder))
+      throw new Error(`slimclr: no package.json above ${__dirname}; install the package anew`);
+    folder = dirname(folder);
+  }
   return folder;
 }
 

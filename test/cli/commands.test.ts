@@ -116,9 +116,23 @@ describe('slimclr', function () {
       expect((await slimclr('inspect', '--checkpoint', join(stopped, 'checkpoint.safetensors'))).code).to.equal(0);
     });
 
-    it('ends quietly when nobody reads what it prints', async () => {
-      const { finished } = startCli(['inspect', '--checkpoint', checkpoint], 'exec >/dev/full; true');
-      expect((await finished).code).to.be.oneOf([0, 1]);
+    it('goes on when nobody reads its log any more, or the disk of the log is full', async () => {
+      const [unread, full] = [newFolder(), newFolder()];
+      const { child, finished } = startCli(['pretrain', ...tinyOptions(data), '--out', unread]);
+      child.stderr!.destroy();
+      expect((await finished).code).to.equal(0);
+      const { finished: other } = startCli(['pretrain', ...tinyOptions(data), '--out', full], 'exec 2>/dev/full');
+      expect((await other).code).to.equal(0);
+      for (const folder of [unread, full]) {
+        expect(checkpointBytes(folder).equals(checkpointBytes(out))).to.equal(true);
+      }
+    });
+
+    it('ends quietly when nobody reads its result, and says where that cannot be written', async () => {
+      const { finished } = startCli(['inspect', '--checkpoint', checkpoint], 'exec >/dev/full');
+      const full = await finished;
+      expect(full.code).to.equal(1);
+      expect(full.stderr).to.match(/^error: cannot write to standard output: ENOSPC.*\n$/);
       const piped = startCli(['inspect', '--arch', 'resnet20']);
       piped.child.stdout!.destroy();
       const { code, stderr } = await piped.finished;

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../lib/cli/program';
 import { readSafetensors, toFloat32, writeSafetensors } from '../../lib/io';
@@ -363,6 +363,24 @@ describe('slimclr', function () {
     });
   });
 
+  it('replaces no file that it reads', async () => {
+    const folder = newFolder();
+    const [copy, x] = [join(folder, 'checkpoint.safetensors'), join(folder, 'x.safetensors')];
+    copyFileSync(checkpoint, copy);
+    await writeSafetensors(x, [['x', { dtype: 'F32', shape: [1, 3, 8, 8], data: new Float32Array(192) }]]);
+    for (const args of [
+      ['export', '--checkpoint', copy, '--output', copy],
+      ['embed', '--checkpoint', copy, '--input', x, '--output', copy],
+      ['embed', '--checkpoint', copy, '--input', x, '--output', x],
+      ['import', copy, '--output', copy],
+    ]) {
+      const { code, err } = await slimclr(...args);
+      expect(code, args.join(' ')).to.equal(1);
+      expect(err).to.match(/would replace the file that is read/);
+    }
+    expect(readFileSync(copy).equals(checkpointBytes(out))).to.equal(true);
+  });
+
   describe('bench', () => {
     const quick = ['--steps', '2', '--warmup', '0', '--device', 'cpu', '--json'];
 
@@ -429,7 +447,33 @@ describe('slimclr', function () {
       expect(text).to.match(/chance 8\.3 %/);
       const again = await slimclr('quickstart', ...tiny, '--out', folder);
       expect(again.code).to.equal(2);
-      expect(again.err).to.match(/already holds a run; choose another folder/);
+      expect(again.err).to.match(/already holds a run or other files; choose another \(--out\)/);
+    });
+
+    it('replaces an earlier one in its usual folder, but nothing of anybody else, nor one that still runs', async () => {
+      const folder = newFolder();
+      const own = join(folder, 'quickstart/notes.txt');
+      const options = [...tiny, '--pictures', '24', '--eval-every', '0', '--epochs', '1', '--widths', '1'];
+      const shell = `export TS_NODE_PROJECT='${join(__dirname, '../../tsconfig.json')}'; cd '${folder}'`;
+      const start = (...more: string[]) => startCli(['quickstart', ...options, ...more], shell);
+      const first = start('--epochs', '100000');
+      await first.sees('step 10/');
+      const second = await start().finished;
+      expect(second.code).to.equal(1);
+      expect(second.stderr).to.match(/quickstart is in use by process/);
+      first.child.kill('SIGKILL');
+      await first.finished;
+
+      writeFileSync(own, 'mine');
+      expect((await start().finished).code).to.equal(0);
+      expect(readFileSync(own, 'utf8')).to.equal('mine');
+
+      const config = join(folder, 'quickstart/config.json');
+      writeFileSync(config, '{"port": 80}');
+      const foreign = await start().finished;
+      expect(foreign.code).to.equal(2);
+      expect(foreign.stderr).to.match(/config\.json: the folder already holds a run or other files/);
+      expect(readFileSync(config, 'utf8')).to.equal('{"port": 80}');
     });
 
     it('prints it as JSON', async () => {

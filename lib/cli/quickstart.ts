@@ -8,7 +8,7 @@ import { floors } from './floors';
 import { addSettings, integerFrom } from './options';
 import { count, table } from './output';
 import { inspectCheckpoint } from './inspect';
-import { interruptedCode, interruptible } from './pretrain';
+import { interruptible, tellInterrupted } from './pretrain';
 import type { Context } from './program';
 
 /** Chosen so that two cores take under four minutes. */
@@ -71,10 +71,7 @@ export function addQuickstart(program: Command, context: Context): void {
       pretrain({ ...settings, ...chosen, data }, { out, signal, report }),
     );
     if (run.interrupted) {
-      context.output.err(
-        `saved after step ${run.step} of ${run.steps}; go on with: slimclr pretrain --out ${out} --resume`,
-      );
-      context.setExitCode(interruptedCode);
+      tellInterrupted(context, out, run);
       return;
     }
     const { checkpoint, untrained, knn, chance } = run;

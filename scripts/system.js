@@ -10,7 +10,13 @@ const mac = process.platform === 'darwin';
 /** Whether PATH holds one of the commands. */
 function onPath(...commands) {
   const folders = (process.env.PATH ?? '').split(path.delimiter).filter(Boolean);
-  const isFile = (name) => fs.statSync(name, { throwIfNoEntry: false })?.isFile();
+  const isFile = (name) => {
+    try {
+      return fs.statSync(name).isFile();
+    } catch {
+      return false; // not there, or in a folder that this user may not look into
+    }
+  };
   return commands.some((command) => folders.some((folder) => isFile(path.join(folder, command))));
 }
 

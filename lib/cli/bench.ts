@@ -4,7 +4,7 @@ import { addSettings, integerFrom } from './options';
 import { table } from './output';
 import type { Context } from './program';
 import type { BenchOptions } from '../train';
-import { checkSettings, type Settings } from '../train/config';
+import { resolveConfig, type Settings } from '../train/config';
 
 interface Options extends Partial<Settings> {
   steps: number;
@@ -24,6 +24,7 @@ const defaults = {
   stem: 'cifar up to 64 pixels, else imagenet',
   batch: '64',
   queue: '4096',
+  dim: '128',
 } as const;
 
 export function addBench(program: Command, context: Context): void {
@@ -90,10 +91,9 @@ export function addBench(program: Command, context: Context): void {
 
 /** The benchmark's own defaults: small pictures and a batch that fits anywhere. */
 function settle({ steps, warmup, json: _, ...settings }: Options): BenchOptions {
-  const { arch, widths, dim = 128, precision, device: name, threads } = checkSettings({ ...settings, data: '.' });
-  const { ARCHITECTURES } = floors.nn();
   const image = settings.image ?? (settings.stem === 'imagenet' ? 224 : 32);
-  const stem = settings.stem ?? (image <= 64 ? 'cifar' : ARCHITECTURES[arch].stems[0]);
+  const config = resolveConfig({ ...settings, data: '.', image }, image);
+  const { arch, stem, widths, dim, precision, device: name, threads } = config;
   const { device } = floors.train().prepareDevice({ device: name, threads, precision });
   const [batch, queue] = [settings.batch ?? 64, settings.queue ?? 4096];
   return { arch, stem, widths, image, batch, queue, dim, precision, device, steps, warmup };

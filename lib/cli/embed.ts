@@ -37,7 +37,8 @@ export function addEmbed(program: Command, { output: printer }: Context): void {
     .addHelpText('after', notes)
     .action(async ({ checkpoint, width, input, output, device: name = 'auto', threads = 0, json }: EmbedOptions) => {
       const { embed, loadEncoder, prepareDevice } = floors.train();
-      const { readSafetensors, writeSafetensors, toFloat32 } = floors.io();
+      const { checkOutput, readSafetensors, writeSafetensors, toFloat32 } = floors.io();
+      checkOutput(output, input, checkpoint);
       const x = (await readSafetensors(input, { names: ['x'] })).tensors.get('x')!;
       if (x.dtype !== 'F32') throw new TypeError(`[embed] ${input}: expected x of F32, found ${x.dtype}`);
       const { device } = prepareDevice({ device: name, threads, precision: 'fp32' });

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { probeSchema, readProbe } from '../train/probe-config';
 import { consoleReport } from '../train/report';
 import { floors } from './floors';
-import { addSettings, integerFrom, optionFor, optionsIn, positive } from './options';
+import { addSettings, integerFrom, optionFor, optionsIn, temperature } from './options';
 import { table } from './output';
 import type { Context } from './program';
 import { percent } from '../train/report';
@@ -29,7 +29,7 @@ export function addEval(program: Command, context: Context): void {
 
   addCommon(group.command('knn'), 'Weighted k-nearest-neighbour classification of every width.')
     .option('--k <n>', 'neighbours that vote', integerFrom(1), 200)
-    .option('--temperature <x>', 'temperature of their votes', positive, 0.1)
+    .option('--temperature <x>', 'temperature of their votes', temperature, 0.1)
     .addHelpText(
       'after',
       `${notes}\n\nExample:\n  $ slimclr eval knn --checkpoint run/checkpoint.safetensors --data photos --json`,

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { Arch } from '../nn';
 import type { StoredNetwork } from '../train';
-import { ConfigError } from '../train/config';
+import { ConfigError, resolveConfig } from '../train/config';
 import { floors } from './floors';
 import { addSettings, integerFrom } from './options';
 import { count, table } from './output';
@@ -19,8 +19,8 @@ interface InspectOptions {
 }
 
 const notes = `
-"backbone" is the network up to its pooled features. "total" adds what stands on it: of a checkpoint its projector, of
-an architecture a linear classifier. MACs are multiply-accumulates for one picture.
+"backbone" is the network up to its pooled features. The other parameters and MACs count what stands on it, too: of a
+checkpoint its projector, of an architecture a linear classifier. MACs are multiply-accumulates for one picture.
 
 Examples:
   $ slimclr inspect --arch resnet50
@@ -91,14 +91,20 @@ export function inspectCheckpoint(
 }
 
 function inspectArch({ arch, widths, stem, baseWidth, image, classes }: InspectOptions) {
-  const { stems } = floors.nn().ARCHITECTURES[arch!];
-  const side = image ?? (stem === 'cifar' || !(stems as readonly string[]).includes('imagenet') ? 32 : 224);
-  const chosen = stem ?? (side <= 64 ? 'cifar' : stems[0]);
+  const chosen = resolveConfig({ data: '.', arch, widths, stem, baseWidth, image }, 224);
+  const side = image ?? (chosen.stem === 'cifar' ? 32 : 224);
   const outDim = classes ?? (side <= 64 ? 10 : 1000);
-  const network = { arch: arch!, widths, stem: chosen, baseWidth, head: 'supervised', outDim } as const;
+  const network = {
+    arch: chosen.arch,
+    widths: chosen.widths,
+    stem: chosen.stem,
+    baseWidth: chosen.baseWidth,
+    head: 'supervised',
+    outDim,
+  } as const;
   return {
     arch,
-    stem: chosen,
+    stem: chosen.stem,
     image: side,
     head: `classifier of ${outDim}`,
     widths: floors.nn().networkCosts(network, side),

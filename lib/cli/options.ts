@@ -58,8 +58,8 @@ export function integerFrom(min: number): (text: string) => number {
   return numberIn(`an integer of at least ${min}`, (x) => Number.isSafeInteger(x) && x >= min);
 }
 
-/** Parser for a number above 0. */
-export const positive = numberIn('a number above 0', (x) => x > 0 && Number.isFinite(x));
+/** Parser for a softmax temperature. */
+export const temperature = numberIn('a number of at least 0.001', (x) => x >= 0.001 && Number.isFinite(x));
 
 /** Parser for a width: a share above 0 and up to 1. */
 export const width = numberIn('a number above 0 and up to 1', (x) => x > 0 && x <= 1);

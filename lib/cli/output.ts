@@ -19,6 +19,11 @@ export function table(header: readonly string[], rows: readonly (readonly string
   return [line(header), widths.map((w) => '-'.repeat(w)).join('  '), ...rows.map(line)].join('\n');
 }
 
+/** A file's name as a shell takes it. */
+export function shellWord(name: string): string {
+  return /^[\w@%+=:,./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+}
+
 /** A count with its unit: `25.56 M`, `4.089 G`. */
 export function count(n: number): string {
   const [scale, unit, digits] = n >= 1e9 ? [1e9, 'G', 3] : n >= 1e6 ? [1e6, 'M', 2] : [1e3, 'k', 1];

@@ -3,6 +3,7 @@ import { ConfigError, readSettings, settingNames } from '../train/config';
 import { consoleReport, describeKnn } from '../train/report';
 import { floors } from './floors';
 import { addSettings, settingsOf } from './options';
+import { shellWord } from './output';
 import type { Context } from './program';
 
 const notes = `
@@ -14,6 +15,8 @@ Options on the command line win over the file.
 
 OUT then holds config.json (the settings in full), metrics.jsonl (a line per log step, evaluation and diagnosis) and
 checkpoint.safetensors, which is replaced only by a whole new one.
+
+Pictures are JPEG, PNG or WebP. Files that cannot be decoded are named and left out; more than one in a hundred end the run.
 
 --diagnose-every N adds a line every N steps: how strong the gradient is on what each width uses and on the remainder, the
 cosines between the widths' own gradients, standard deviation and effective rank of the embeddings; "slimclr report"
@@ -32,10 +35,10 @@ Examples:
   $ slimclr pretrain --out run --resume`;
 
 /** Exit code of a run that was interrupted and saved: the shell's for Ctrl-C. */
-export const interruptedCode = 130;
+const interruptedCode = 130;
 
 export function addPretrain(program: Command, context: Context): void {
-  const { output, setExitCode } = context;
+  const { output } = context;
   const command = program
     .command('pretrain')
     .summary('pre-train a slimmable network on a folder of pictures, without labels')
@@ -59,16 +62,23 @@ export function addPretrain(program: Command, context: Context): void {
       floors.train().pretrain(settings, { out, resume, signal, report: consoleReport(output.terminal) }),
     );
     if (result.interrupted) {
-      output.err(
-        `saved after step ${result.step} of ${result.steps}; go on with: slimclr pretrain --out ${out} --resume`,
-      );
-      setExitCode(interruptedCode);
+      tellInterrupted(context, out, result);
     } else {
       output.err(`done; checkpoint: ${result.checkpoint}`);
       if (!json && result.knn) output.out(describeKnn(result.knn, result.chance!));
     }
     if (json) output.out(JSON.stringify(result));
   });
+}
+
+/** Says how to go on with a run that was interrupted. */
+export function tellInterrupted(
+  { output, setExitCode }: Context,
+  out: string,
+  { step, steps }: { step: number; steps: number },
+): void {
+  output.err(`saved after step ${step} of ${steps}; go on with: slimclr pretrain --out ${shellWord(out)} --resume`);
+  setExitCode(interruptedCode);
 }
 
 /** Runs `work` so that Ctrl-C or SIGTERM asks it to stop, and a second one quits at once. */

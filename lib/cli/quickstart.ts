@@ -1,14 +1,14 @@
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { consoleReport, percent } from '../train/report';
-import { ConfigError, type SettingName, type Settings } from '../train/config';
+import { ConfigError, readSettings, type SettingName, type Settings } from '../train/config';
 import { floors } from './floors';
 import { addSettings, integerFrom } from './options';
 import { count, table } from './output';
 import { inspectCheckpoint } from './inspect';
-import { interruptedCode, interruptible } from './pretrain';
+import { interruptible, tellInterrupted } from './pretrain';
 import type { Context } from './program';
 
 /** Chosen so that two cores take under four minutes. */
@@ -56,24 +56,22 @@ export function addQuickstart(program: Command, context: Context): void {
     const begin = performance.now();
     const report = consoleReport(context.output.terminal);
     const message = (text: string) => report({ type: 'message', text });
-    const { evaluateCheckpoint, pretrain, readNetwork, runFiles } = floors.train();
-    // Only what an earlier quickstart left: never a folder of that name that is somebody's own.
-    if (out === defaultOut && existsSync(join(out, runFiles.config))) await rm(out, { recursive: true, force: true });
-    else if (existsSync(join(out, runFiles.checkpoint))) {
-      throw new ConfigError(`[quickstart] ${out} already holds a run; choose another folder`);
-    }
+    const { evaluateCheckpoint, pretrain, readNetwork } = floors.train();
     const data = join(out, 'pictures');
-    message(`generating ${pictures} pictures of shapes to train on and ${testPictures} to test on, in ${data}`);
-    await floors.data().writeShapes(data, { count: pictures, testCount: testPictures, seed: chosen.seed ?? 0 });
+    const lock = await floors.io().acquireRunLock(out);
+    try {
+      await makeRoom(out, data);
+      message(`generating ${pictures} pictures of shapes to train on and ${testPictures} to test on, in ${data}`);
+      await floors.data().writeShapes(data, { count: pictures, testCount: testPictures, seed: chosen.seed ?? 0 });
+    } finally {
+      lock.release();
+    }
 
     const run = await interruptible(context, (signal) =>
       pretrain({ ...settings, ...chosen, data }, { out, signal, report }),
     );
     if (run.interrupted) {
-      context.output.err(
-        `saved after step ${run.step} of ${run.steps}; go on with: slimclr pretrain --out ${out} --resume`,
-      );
-      context.setExitCode(interruptedCode);
+      tellInterrupted(context, out, run);
       return;
     }
     const { checkpoint, untrained, knn, chance } = run;
@@ -97,4 +95,28 @@ export function addQuickstart(program: Command, context: Context): void {
     context.output.out(`\n${table(header, rows)}`);
     context.output.out(`\nchance ${percent(chance!)}; ${Math.round(seconds)} s in all; checkpoint: ${checkpoint}`);
   });
+}
+
+/** Removes what an earlier quickstart left in its usual folder, and nothing that is somebody's own. */
+async function makeRoom(out: string, data: string): Promise<void> {
+  const { config, metrics, checkpoint } = floors.train().runFiles;
+  const found = [config, checkpoint].map((name) => join(out, name)).find((file) => existsSync(file));
+  if (found === undefined) return;
+  if (out !== defaultOut || !wasMadeFrom(join(out, config), data)) {
+    throw new ConfigError(
+      `[quickstart] ${found}: the folder already holds a run or other files; choose another (--out)`,
+    );
+  }
+  for (const path of [data, ...[config, metrics, checkpoint].map((name) => join(out, name))]) {
+    await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** Whether a file holds the settings of a run on these pictures. */
+function wasMadeFrom(config: string, data: string): boolean {
+  try {
+    return readSettings(config).data === resolve(data);
+  } catch {
+    return false;
+  }
 }

@@ -44,7 +44,7 @@ export class BadImages {
     const more = this.reasons.size > 10 ? `\n  … and ${this.reasons.size - 10} more` : '';
     throw new DataError(
       `[data] ${this.reasons.size} of ${this.total} files cannot be decoded, allowed are ${this.allowed} ` +
-        `(maxBadShare ${this.maxShare}). Remove or replace them, or raise maxBadShare:${shown.join('')}${more}`,
+        `(${Number((100 * this.maxShare).toPrecision(3))} %). Remove or replace them:${shown.join('')}${more}`,
     );
   }
 }

@@ -3,6 +3,7 @@
  *
  * The temporary is always `FILE.tmp`: one left by a killed process is overwritten by the next write, so that none pile up.
  */
+import { existsSync, realpathSync } from 'node:fs';
 import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 
@@ -45,11 +46,28 @@ export async function atomicWrite(
   }
 }
 
+/** @throws WriteError where writing `output` would replace one of the files that are read for it */
+export function checkOutput(output: string, ...inputs: readonly string[]): void {
+  const place = (file: string) => (existsSync(file) ? realpathSync(file) : resolve(file));
+  if (inputs.some((input) => place(input) === place(output))) {
+    throw new WriteError(output, 'EEXIST', 'would replace the file that is read. Choose another output.');
+  }
+}
+
 async function replaceFile(target: string, chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
   const temporary = `${target}.tmp`;
   let written = 0;
   let handle: FileHandle | null = null;
   try {
+    const former = await stat(target).catch(() => null);
+    // Renamed over a device or a pipe, the file would stand in its place, even in that of /dev/null.
+    if (former && !former.isFile() && !former.isDirectory()) {
+      throw new WriteError(
+        target,
+        'EINVAL',
+        'is a device or a pipe, which cannot be replaced. Give the name of a file.',
+      );
+    }
     await rm(temporary, { force: true });
     handle = await open(temporary, 'wx');
     for await (const chunk of chunks) {

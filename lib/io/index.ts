@@ -14,6 +14,6 @@ export {
 } from './safetensors';
 export { readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
 export { TorchFileError } from './torch-source';
-export { atomicWrite, WriteError } from './atomic-write';
+export { atomicWrite, checkOutput, WriteError } from './atomic-write';
 export { acquireRunLock, RunLockError, LOCK_NAME, type RunLock } from './run-lock';
 export { JsonlWriter, readJsonl, JsonlError, type JsonRecord } from './jsonl';

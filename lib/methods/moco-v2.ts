@@ -98,12 +98,6 @@ export class MoCoV2 implements Method {
       encoderMomentum = 0.999,
       symmetric = false,
       batchNormSplits = 1,
-      distill,
-      teacherTemperature,
-      studentTemperature,
-      aux,
-      fullDistill,
-      lossWeighting,
       ...backbone
     } = options;
     const { seed = 0, device } = backbone;
@@ -114,8 +108,7 @@ export class MoCoV2 implements Method {
     check('moco-v2', 'queueSize to be a positive integer', isCount(queueSize), queueSize);
     check('moco-v2', 'batchNormSplits to be a positive integer', isCount(batchNormSplits), batchNormSplits);
     check('moco-v2', 'head mocov2_slim or mocov2_switch', head === 'mocov2_slim' || head === 'mocov2_switch', head);
-    const slimmable = { distill, teacherTemperature, studentTemperature, aux, fullDistill, lossWeighting };
-    this.loss = new SlimmableLoss('moco-v2', widths, 5, slimmable);
+    this.loss = new SlimmableLoss('moco-v2', widths, 5, options);
     this.temperature = temperature;
     this.symmetric = symmetric;
     this.batchNormSplits = batchNormSplits;

@@ -68,20 +68,13 @@ export class MoCoV3 implements Method {
       mlpDim = 4096,
       temperature = 1,
       encoderMomentum = 0.99,
-      distill,
-      teacherTemperature,
-      studentTemperature,
-      aux,
-      fullDistill,
-      lossWeighting,
       ...backbone
     } = options;
     const { seed = 0, device } = backbone;
     checkPositive('moco-v3', { temperature });
     const inRange = encoderMomentum >= 0 && encoderMomentum < 1;
     check('moco-v3', 'encoderMomentum in [0, 1)', inRange, encoderMomentum);
-    const slimmable = { distill, teacherTemperature, studentTemperature, aux, fullDistill, lossWeighting };
-    this.loss = new SlimmableLoss('moco-v3', widths, 1, slimmable);
+    this.loss = new SlimmableLoss('moco-v3', widths, 1, options);
     this.temperature = temperature;
     this.firstMomentum = encoderMomentum;
 

@@ -50,22 +50,9 @@ export class SimCLR implements Method {
   private readonly indices: PerBatchSize<{ others: Tensor; positives: Tensor }>;
 
   constructor(options: SimCLROptions) {
-    const {
-      widths = DEFAULT_WIDTHS,
-      dim = 128,
-      mlpDim = 2048,
-      temperature = 0.1,
-      distill,
-      teacherTemperature,
-      studentTemperature,
-      aux,
-      fullDistill,
-      lossWeighting,
-      ...backbone
-    } = options;
+    const { widths = DEFAULT_WIDTHS, dim = 128, mlpDim = 2048, temperature = 0.1, ...backbone } = options;
     checkPositive('simclr', { temperature });
-    const slimmable = { distill, teacherTemperature, studentTemperature, aux, fullDistill, lossWeighting };
-    this.loss = new SlimmableLoss('simclr', widths, 5, slimmable);
+    this.loss = new SlimmableLoss('simclr', widths, 5, options);
     this.temperature = temperature;
     this.widths = widths;
     this.encoder = new SlimmableResNet({ ...backbone, widths, head: 'simclr_slim', outDim: dim, mlpDim });

@@ -34,26 +34,14 @@ export class Supervised implements Method {
   private readonly loss: SlimmableLoss;
 
   constructor(options: SupervisedOptions) {
-    const {
-      widths = DEFAULT_WIDTHS,
-      classes,
-      head = 'supervised_switch',
-      labelSmoothing = 0.1,
-      distill,
-      teacherTemperature,
-      studentTemperature,
-      aux,
-      fullDistill,
-      lossWeighting,
-      ...backbone
-    } = options;
+    const { widths = DEFAULT_WIDTHS, classes, head = 'supervised_switch', labelSmoothing = 0.1, ...backbone } = options;
     check('supervised', 'labelSmoothing in [0, 1)', labelSmoothing >= 0 && labelSmoothing < 1, labelSmoothing);
     check('supervised', 'at least 2 classes', classes >= 2, classes);
     check('supervised', 'head supervised or supervised_switch', head.startsWith('supervised'), head);
+    const { distill } = options;
     const ofFeatures = distill === 'kd-features' || distill === 'mse-features';
     check('supervised', 'distillation of class scores (there are no embeddings)', !ofFeatures, distill);
-    const slimmable = { distill, teacherTemperature, studentTemperature, aux, fullDistill, lossWeighting };
-    this.loss = new SlimmableLoss('supervised', widths, 1, slimmable);
+    this.loss = new SlimmableLoss('supervised', widths, 1, options);
     this.labelSmoothing = labelSmoothing;
     this.widths = widths;
     this.encoder = new SlimmableResNet({ ...backbone, widths, head, outDim: classes });

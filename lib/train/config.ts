@@ -204,8 +204,8 @@ export const settingsSchema = z.strictObject({
     ...integer(0, '--mlp-dim', 'hidden channels of the heads of moco-v3 and simclr; 0: none'),
     default: 'by method: 0, 4096, 2048, 0',
   }),
-  temperature: setting(z.number().gt(0).optional(), {
-    ...number('a number above 0', '--temperature', 'temperature of the contrastive loss'),
+  temperature: setting(z.number().min(0.001).optional(), {
+    ...number('a number of at least 0.001', '--temperature', 'temperature of the contrastive loss'),
     default: 'by method: 0.2, 1, 0.1, 1',
   }),
   symmetric: setting(
@@ -232,12 +232,20 @@ export const settingsSchema = z.strictObject({
       'online distillation: similarity, kd-features, mse-features, mse-logits, atkd, dkd or none',
     ),
   ),
-  teacherTemperature: setting(z.number().gt(0).optional(), {
-    ...number('a number above 0', '--teacher-temperature', "distillation: temperature of the full network's softmax"),
+  teacherTemperature: setting(z.number().min(0.001).optional(), {
+    ...number(
+      'a number of at least 0.001',
+      '--teacher-temperature',
+      "distillation: temperature of the full network's softmax",
+    ),
     default: 'by method: 5, 1, 5, 1',
   }),
-  studentTemperature: setting(z.number().gt(0).optional(), {
-    ...number('a number above 0', '--student-temperature', "distillation: temperature of a sub-network's softmax"),
+  studentTemperature: setting(z.number().min(0.001).optional(), {
+    ...number(
+      'a number of at least 0.001',
+      '--student-temperature',
+      "distillation: temperature of a sub-network's softmax",
+    ),
     default: 'by method: 5, 1, 5, 1',
   }),
   fullDistill: setting(
@@ -272,8 +280,9 @@ export const settingsSchema = z.strictObject({
       'all parameters, or weights without biases and BatchNorm; lars: weights',
     ),
   ),
-  threads: setting(z.int().min(0).default(0), {
+  threads: setting(z.int().min(0).max(256).default(0), {
     ...integer(0, '--threads', 'processor threads, 0: all cores'),
+    expects: 'an integer from 0 to 256',
     free: true,
   }),
 });

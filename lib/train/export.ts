@@ -1,4 +1,4 @@
-import { writeSafetensors, type SafetensorsArray, type SafetensorsTensor } from '../io';
+import { checkOutput, writeSafetensors, type SafetensorsArray, type SafetensorsTensor } from '../io';
 import { ARCHITECTURES } from '../nn';
 import { CheckpointError } from './checkpoint';
 import { buildEncoder } from './encoder';
@@ -20,6 +20,7 @@ export interface StandaloneNetwork {
  * @throws SafetensorsError, CheckpointError; RangeError for a width that the network lacks; WriteError
  */
 export async function exportNetwork(file: string, width: number, output: string): Promise<StandaloneNetwork> {
+  checkOutput(output, file);
   const network = await readNetwork(file);
   buildEncoder(network, 'cpu').dispose(); // so that what is cut is whole
   const standalone = cutNetwork(network, width);

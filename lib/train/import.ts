@@ -1,5 +1,5 @@
-import { basename, resolve } from 'node:path';
-import { readTorchCheckpoint, writeSafetensors, type SafetensorsTensor } from '../io';
+import { basename } from 'node:path';
+import { checkOutput, readTorchCheckpoint, writeSafetensors, type SafetensorsTensor } from '../io';
 import { encoderPrefix, inferNetwork } from '../nn';
 import { CheckpointError } from './checkpoint';
 import type { RunConfig } from './config';
@@ -26,9 +26,7 @@ export async function importCheckpoint(
   output: string,
   views: ImportOptions = {},
 ): Promise<StoredNetwork> {
-  if (resolve(file) === resolve(output)) {
-    throw new CheckpointError(`[import] ${output} would replace the file that is read; choose another output`);
-  }
+  checkOutput(output, file);
   const { format, settings, tensors } = await readTorchCheckpoint(file);
   const metadata = {
     ...describe(file, tensors, views),

@@ -49,15 +49,23 @@ export async function loadPictures(
   { image, limit, seed }: { image: number; limit: number; seed: number },
   report: Report,
 ): Promise<Pictures> {
+  const { count, examples } = folder.others;
+  if (count > 0) {
+    const shown = `${examples.join(', ')}${count > examples.length ? ', …' : ''}`;
+    report({
+      type: 'message',
+      text: `passed over ${count} files that are no JPEG, PNG or WebP by their names: ${shown}`,
+    });
+  }
   const load = async (files: ImageFiles, purpose: string): Promise<ImageSource> => {
-    let told = Date.now();
+    let told = performance.now();
     const { source } = await openImages(files, {
       shrinkTo: 2 * image,
       concurrency: decodeConcurrency,
       onBad: (bad) => reportBad(bad, report),
       onProgress: (done, total) => {
-        if (Date.now() - told < 5000) return;
-        told = Date.now();
+        if (performance.now() - told < 5000) return;
+        told = performance.now();
         report({ type: 'message', text: `reading pictures to ${purpose} on: ${done} of ${total}` });
       },
     });

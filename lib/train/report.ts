@@ -50,17 +50,17 @@ export function consoleReport(stream: LineStream = process.stderr): Report {
   let start: StartEvent | undefined;
   let last: StepEvent | undefined;
   let bar = ''; // what stands on the terminal's last line
-  let drawn = 0;
+  let drawn = -Infinity; // on a clock that nobody sets
 
   const line = (text: string) => stream.write(bar ? `\r\x1b[2K${text}\n${bar}` : `${text}\n`);
   const draw = (step: number) => {
-    if (!start || !stream.isTTY || (step < start.steps && Date.now() - drawn < redrawMs)) return;
-    drawn = Date.now();
+    if (!start || !stream.isTTY || (step < start.steps && performance.now() - drawn < redrawMs)) return;
+    drawn = performance.now();
     const filled = Math.round((step / start.steps) * barWidth);
     const share = `${Math.floor((100 * step) / start.steps)} %`.padStart(6);
     const rest = last ? `  ${timeLeft(start, last, step)}  ${describeStep(last)}` : '';
     const text = `[${'#'.repeat(filled)}${'.'.repeat(barWidth - filled)}]${share}${rest}`;
-    bar = text.slice(0, (stream.columns ?? 80) - 1);
+    bar = text.slice(0, (stream.columns || 80) - 1);
     stream.write(`\r\x1b[2K${bar}`);
   };
 

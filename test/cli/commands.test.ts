@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../lib/cli/program';
 import { readSafetensors, toFloat32, writeSafetensors } from '../../lib/io';
@@ -84,14 +84,14 @@ describe('slimclr', function () {
     });
 
     it('saves on Ctrl-C, says how to resume, and goes on to the same end', async () => {
-      const stopped = newFolder();
+      const stopped = join(newFolder(), "a child's run");
       const { child, finished, sees } = startCli(['pretrain', ...tinyOptions(data), '--out', stopped]);
       await sees('step 2/6');
       child.kill('SIGINT');
       const { code, stderr } = await finished;
       expect(code).to.equal(130);
-      expect(stderr).to.match(/saved after step \d of 6; go on with: slimclr pretrain --out .* --resume/);
-      const { finished: resumed } = startCli(['pretrain', '--out', stopped, '--resume']);
+      const told = /saved after step \d of 6; go on with: slimclr (pretrain --out .* --resume)\n/.exec(stderr)![1];
+      const { finished: resumed } = startCli([], `set -- "$@" ${told}`);
       expect((await resumed).code).to.equal(0);
       expect(checkpointBytes(stopped).equals(checkpointBytes(out))).to.equal(true);
     });
@@ -116,9 +116,23 @@ describe('slimclr', function () {
       expect((await slimclr('inspect', '--checkpoint', join(stopped, 'checkpoint.safetensors'))).code).to.equal(0);
     });
 
-    it('ends quietly when nobody reads what it prints', async () => {
-      const { finished } = startCli(['inspect', '--checkpoint', checkpoint], 'exec >/dev/full; true');
-      expect((await finished).code).to.be.oneOf([0, 1]);
+    it('goes on when nobody reads its log any more, or the disk of the log is full', async () => {
+      const [unread, full] = [newFolder(), newFolder()];
+      const { child, finished } = startCli(['pretrain', ...tinyOptions(data), '--out', unread]);
+      child.stderr!.destroy();
+      expect((await finished).code).to.equal(0);
+      const { finished: other } = startCli(['pretrain', ...tinyOptions(data), '--out', full], 'exec 2>/dev/full');
+      expect((await other).code).to.equal(0);
+      for (const folder of [unread, full]) {
+        expect(checkpointBytes(folder).equals(checkpointBytes(out))).to.equal(true);
+      }
+    });
+
+    it('ends quietly when nobody reads its result, and says where that cannot be written', async () => {
+      const { finished } = startCli(['inspect', '--checkpoint', checkpoint], 'exec >/dev/full');
+      const full = await finished;
+      expect(full.code).to.equal(1);
+      expect(full.stderr).to.match(/^error: cannot write to standard output: ENOSPC.*\n$/);
       const piped = startCli(['inspect', '--arch', 'resnet20']);
       piped.child.stdout!.destroy();
       const { code, stderr } = await piped.finished;
@@ -349,6 +363,24 @@ describe('slimclr', function () {
     });
   });
 
+  it('replaces no file that it reads', async () => {
+    const folder = newFolder();
+    const [copy, x] = [join(folder, 'checkpoint.safetensors'), join(folder, 'x.safetensors')];
+    copyFileSync(checkpoint, copy);
+    await writeSafetensors(x, [['x', { dtype: 'F32', shape: [1, 3, 8, 8], data: new Float32Array(192) }]]);
+    for (const args of [
+      ['export', '--checkpoint', copy, '--output', copy],
+      ['embed', '--checkpoint', copy, '--input', x, '--output', copy],
+      ['embed', '--checkpoint', copy, '--input', x, '--output', x],
+      ['import', copy, '--output', copy],
+    ]) {
+      const { code, err } = await slimclr(...args);
+      expect(code, args.join(' ')).to.equal(1);
+      expect(err).to.match(/would replace the file that is read/);
+    }
+    expect(readFileSync(copy).equals(checkpointBytes(out))).to.equal(true);
+  });
+
   describe('bench', () => {
     const quick = ['--steps', '2', '--warmup', '0', '--device', 'cpu', '--json'];
 
@@ -415,7 +447,33 @@ describe('slimclr', function () {
       expect(text).to.match(/chance 8\.3 %/);
       const again = await slimclr('quickstart', ...tiny, '--out', folder);
       expect(again.code).to.equal(2);
-      expect(again.err).to.match(/already holds a run; choose another folder/);
+      expect(again.err).to.match(/already holds a run or other files; choose another \(--out\)/);
+    });
+
+    it('replaces an earlier one in its usual folder, but nothing of anybody else, nor one that still runs', async () => {
+      const folder = newFolder();
+      const own = join(folder, 'quickstart/notes.txt');
+      const options = [...tiny, '--pictures', '24', '--eval-every', '0', '--epochs', '1', '--widths', '1'];
+      const shell = `export TS_NODE_PROJECT='${join(__dirname, '../../tsconfig.json')}'; cd '${folder}'`;
+      const start = (...more: string[]) => startCli(['quickstart', ...options, ...more], shell);
+      const first = start('--epochs', '100000');
+      await first.sees('step 10/');
+      const second = await start().finished;
+      expect(second.code).to.equal(1);
+      expect(second.stderr).to.match(/quickstart is in use by process/);
+      first.child.kill('SIGKILL');
+      await first.finished;
+
+      writeFileSync(own, 'mine');
+      expect((await start().finished).code).to.equal(0);
+      expect(readFileSync(own, 'utf8')).to.equal('mine');
+
+      const config = join(folder, 'quickstart/config.json');
+      writeFileSync(config, '{"port": 80}');
+      const foreign = await start().finished;
+      expect(foreign.code).to.equal(2);
+      expect(foreign.stderr).to.match(/config\.json: the folder already holds a run or other files/);
+      expect(readFileSync(config, 'utf8')).to.equal('{"port": 80}');
     });
 
     it('prints it as JSON', async () => {

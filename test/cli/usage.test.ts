@@ -131,6 +131,18 @@ describe('slimclr', () => {
     { args: ['inspect'], says: /give either --checkpoint or --arch/ },
     { args: ['inspect', '--arch', 'vgg'], says: /Expected one of resnet18/ },
     { args: ['inspect', ...checkpoint, '--arch', 'resnet18'], says: /give either --checkpoint or --arch/ },
+    { args: ['inspect', '--arch', 'resnet20', '--widths', '1,0.5,0.5'], says: /widths holds a width twice/ },
+    { args: ['inspect', '--arch', 'resnet20', '--stem', 'imagenet'], says: /resnet20 has the cifar stem only/ },
+    { args: ['bench', 'conv', '--arch', 'resnet20', '--stem', 'imagenet'], says: /resnet20 has the cifar stem only/ },
+    { args: ['bench', 'loss', '--threads', '257'], says: /Expected an integer from 0 to 256/ },
+    {
+      args: ['pretrain', '--out', 'o', '--data', 'd', '--temperature', '1e-9'],
+      says: /Expected a number of at least 0\.001/,
+    },
+    {
+      args: ['eval', 'knn', ...checkpoint, '--data', 'd', '--temperature', '1e-9'],
+      says: /Expected a number of at least 0\.001/,
+    },
     { args: ['bench', 'step', '--batch', '1'], says: /Expected an integer of at least 2/ },
     { args: ['bench', 'loss', '--arch', 'resnet18'], says: /unknown option '--arch'/ },
     { args: ['doctor', '--jsn'], says: /unknown option '--jsn'\n\(Did you mean --json\?\)/ },

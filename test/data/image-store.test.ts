@@ -80,7 +80,7 @@ describe('image store', function () {
     const strict = await failureOf(loadImages(train));
     expect(strict).to.be.instanceOf(DataError);
     expect(strict.message)
-      .to.match(/1 of 48 files cannot be decoded, allowed are 0 \(maxBadShare 0.01\)/)
+      .to.match(/1 of 48 files cannot be decoded, allowed are 0 \(1 %\)/)
       .and.include(train.paths[2]);
     await writeFile(train.paths[3], '');
     const second = await failureOf(loadImages(train, { maxBadShare: 1 / 48 }));

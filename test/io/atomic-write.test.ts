@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { atomicWrite, WriteError } from '../../lib/io';
+import { atomicWrite, checkOutput, WriteError } from '../../lib/io';
 
 const MODULE = require.resolve('../../lib/io/atomic-write');
 const MIB = new Uint8Array(2 ** 20).fill(7);
@@ -124,6 +124,24 @@ describe('atomicWrite', () => {
     expect(error.message).to.match(/another process/);
     expect(await readFile(file, 'utf8')).to.equal('former');
     expect(await readFile(`${file}.tmp`, 'utf8')).to.equal('theirs');
+  });
+
+  it('replaces no pipe and no device', async () => {
+    const pipe = join(folder, 'pipe');
+    expect(spawnSync('mkfifo', [pipe]).status).to.equal(0);
+    expect((await failureOf(atomicWrite(pipe, [MIB]))).message).to.match(/pipe: is a device or a pipe/);
+    expect((await stat(pipe)).isFIFO()).to.equal(true);
+    expect((await readdir(folder)).sort()).to.deep.equal(['checkpoint', 'pipe']);
+  });
+
+  it('tells an output that is read from another, under any name', async () => {
+    const link = join(folder, 'link');
+    await symlink(folder, link);
+    for (const same of [file, join(folder, '.', 'checkpoint'), join(link, 'checkpoint')]) {
+      expect(() => checkOutput(same, 'x', file), same).to.throw(WriteError, /would replace the file that is read/);
+    }
+    checkOutput(join(folder, 'new'), file);
+    checkOutput(join(folder, 'new'), join(folder, 'missing'));
   });
 
   it('says what to do about a missing folder, a file or a folder in the way', async () => {

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 
 const root = join(__dirname, '../..');
 
@@ -53,6 +53,18 @@ describe('system packages', () => {
     expect(stderr).to.match(/Install them:\n {2}/);
     expect(stderr).not.to.contain('clang-format');
     expect(run('scripts/setup', ['--check', '--dev'], { PATH: '' }).stderr).to.contain('clang-format');
+  });
+
+  it('are looked for on a PATH with folders that cannot be entered', () => {
+    // ELOOP stands for a folder of another user, which root may enter: neither says that the file is not there.
+    const folder = mkdtempSync(join(tmpdir(), 'slimclr-path-'));
+    try {
+      symlinkSync('loop', join(folder, 'loop'));
+      const path = [join(folder, 'loop'), process.env.PATH].join(delimiter);
+      expect(run('scripts/setup', ['--check'], { PATH: path })).to.include({ status: 0, stderr: '' });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it('are not installed on a misspelt option', () => {

@@ -260,6 +260,20 @@ describe('pretrain', function () {
     expect(result).to.include({ knn: null, chance: null, interrupted: false });
   });
 
+  it('names files that it passes over because they are no pictures by their names', async () => {
+    const plain = newFolder();
+    for (const name of readdirSync(join(data, 'train/star'))) {
+      writeFileSync(join(plain, name), readFileSync(join(data, 'train/star', name)));
+    }
+    for (let i = 0; i < 7; i++) writeFileSync(join(plain, `${i}.bmp`), '');
+    const told: string[] = [];
+    const report = (event: RunEvent) => event.type === 'message' && told.push(event.text);
+    await pretrain({ ...tinySettings(plain), batch: 4, epochs: 1 }, { out: newFolder(), report });
+    expect(told).to.include(
+      'passed over 7 files that are no JPEG, PNG or WebP by their names: 0.bmp, 1.bmp, 2.bmp, 3.bmp, 4.bmp, …',
+    );
+  });
+
   it('names a batch larger than the set of pictures', async () => {
     expect((await failure(run({ batch: 64 }))).message).to.match(/a batch of 64 needs as many pictures, there are 48/);
   });

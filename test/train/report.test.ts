@@ -36,6 +36,22 @@ describe('the report of a run', () => {
     expect(print(false)).to.include('ETA 0:25');
   });
 
+  it('draws on when the clock is set back, and 79 characters on a terminal that tells no width', async () => {
+    let text = '';
+    const report = consoleReport({ isTTY: true, columns: 0, write: (chunk: string) => (text += chunk) });
+    const now = Date.now;
+    try {
+      for (const event of events.slice(1, 4)) report(event);
+      Date.now = () => 0;
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      report({ type: 'progress', step: 20 });
+    } finally {
+      Date.now = now;
+    }
+    expect(text).to.include('  50 %');
+    for (const drawn of text.split('\r\x1b[2K')) expect(drawn.length).to.be.below(80);
+  });
+
   it('draws a bar on a terminal, below the lines', () => {
     const text = print(true);
     expect(text).to.include('[######..................]  25 %');

@@ -87,7 +87,7 @@ export function startCli(args: readonly string[], shell?: string): Started {
 export function startNode(file: string, args: readonly string[], shell = ':'): Started {
   const compiled = join(root, 'dist', file.replace(/\.ts$/, '.js'));
   const fresh = existsSync(compiled) && newest(join(root, 'dist')) >= newest(join(root, 'lib'));
-  const program = fresh ? [compiled] : ['-r', 'ts-node/register/transpile-only', join(root, file)];
+  const program = fresh ? [compiled] : ['-r', require.resolve('ts-node/register/transpile-only'), join(root, file)];
   const words = [process.execPath, ...program, ...args];
   const child = spawn('sh', ['-c', `${shell}; exec "$@"`, 'sh', ...words], {
     cwd: root,

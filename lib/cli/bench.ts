@@ -27,59 +27,50 @@ const defaults = {
   dim: '128',
 } as const;
 
+const names = ['arch', 'widths', 'image', 'stem', 'batch', 'queue', 'dim', 'precision', 'device', 'threads'] as const;
+
 export function addBench(program: Command, context: Context): void {
   const group = program
     .command('bench')
     .summary('speed of a training step, the loss or the convolutions on this machine')
     .description('Speed on this machine: medians of repeated runs on random pictures.')
     .addHelpText('after', examples);
-  const add = (name: string, description: string, names: (keyof Settings)[]) =>
-    addSettings(group.command(name).description(description), [...names, 'device', 'threads'], defaults)
+  // All take the same options, so that one set of them serves for a comparison of all three.
+  const add = (name: string, description: string) =>
+    addSettings(group.command(name).description(description), names, defaults)
       .option('--steps <n>', 'timed repetitions', integerFrom(1), 10)
       .option('--warmup <n>', 'repetitions before them', integerFrom(0), 3)
       .option('--json', 'print the result as one JSON object', false);
 
-  add('step', 'A training step in both phases: the full network alone (slow start) and all widths (slim).', [
-    'arch',
-    'widths',
-    'image',
-    'stem',
-    'batch',
-    'queue',
-    'dim',
-    'precision',
-  ]).action(async (options: Options) => {
-    const result = await floors.train().benchStep(settle(options));
-    print(
-      context,
-      options.json,
-      result,
-      ['phase', 'ms/step', 'images/s'],
-      [
-        ['slow start', result.slow_start.ms.toFixed(1), result.slow_start.images_per_s.toFixed(1)],
-        ['slim', result.slim.ms.toFixed(1), result.slim.images_per_s.toFixed(1)],
-      ],
-    );
-  });
+  add('step', 'A training step in both phases: the full network alone (slow start) and all widths (slim).').action(
+    async (options: Options) => {
+      const result = await floors.train().benchStep(settle(options));
+      print(
+        context,
+        options.json,
+        result,
+        ['phase', 'ms/step', 'images/s'],
+        [
+          ['slow start', result.slow_start.ms.toFixed(1), result.slow_start.images_per_s.toFixed(1)],
+          ['slim', result.slim.ms.toFixed(1), result.slim.images_per_s.toFixed(1)],
+        ],
+      );
+    },
+  );
 
-  add('loss', 'The distillation and InfoNCE loss of all widths alone, with its gradient.', [
-    'widths',
-    'batch',
-    'queue',
-    'dim',
-  ]).action(async (options: Options) => {
+  add(
+    'loss',
+    'The distillation and InfoNCE loss of all widths alone, with its gradient, in float32. It depends on widths, batch, ' +
+      'queue and dim only.',
+  ).action(async (options: Options) => {
     const result = await floors.train().benchLoss(settle(options));
     print(context, options.json, result, ['', 'ms'], [['loss and gradient', result.ms.toFixed(2)]]);
   });
 
-  add('conv', 'Every distinct convolution of a network at every width, in GFLOP/s.', [
-    'arch',
-    'widths',
-    'image',
-    'stem',
-    'batch',
-    'precision',
-  ]).action(async (options: Options) => {
+  add(
+    'conv',
+    'Every distinct convolution of a network at every width, in GFLOP/s. Does not depend on queue and dim.',
+  ).action(async (options: Options) => {
     const result = await floors.train().benchConv(settle(options));
     const rows = result.layers.map((l) => [
       `${l.in}->${l.out} ${l.kernel}x${l.kernel}/${l.stride} at ${l.size}x${l.size} (width ${l.width})`,

@@ -394,12 +394,36 @@ describe('slimclr', function () {
     });
 
     it('loss gives milliseconds', async () => {
-      const { json } = await slimclr('bench', 'loss', '--batch', '4', '--queue', '32', '--dim', '8', ...quick);
+      const { json } = await slimclr(
+        'bench',
+        'loss',
+        '--arch',
+        'resnet18',
+        '--batch',
+        '4',
+        '--queue',
+        '32',
+        '--dim',
+        '8',
+        ...quick,
+      );
       expect(json.ms).to.be.above(0);
     });
 
     it('conv gives the speed of every distinct convolution', async () => {
-      const { json } = await slimclr('bench', 'conv', '--batch', '2', '--image', '16', '--widths', '1,0.5', ...quick);
+      const { json } = await slimclr(
+        'bench',
+        'conv',
+        '--batch',
+        '2',
+        '--image',
+        '16',
+        '--queue',
+        '32',
+        '--widths',
+        '1,0.5',
+        ...quick,
+      );
       const layers = json.layers as Record<string, number>[];
       // Stem, three stages of 3x3, two strided 3x3 and two strided projections: at two widths.
       expect(layers).to.have.length(16);

@@ -144,7 +144,6 @@ describe('slimclr', () => {
       says: /Expected a number of at least 0\.001/,
     },
     { args: ['bench', 'step', '--batch', '1'], says: /Expected an integer of at least 2/ },
-    { args: ['bench', 'loss', '--arch', 'resnet18'], says: /unknown option '--arch'/ },
     { args: ['doctor', '--jsn'], says: /unknown option '--jsn'\n\(Did you mean --json\?\)/ },
   ];
   for (const { args, says } of wrong) {

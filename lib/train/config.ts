@@ -276,6 +276,10 @@ export const settingsSchema = z.strictObject({
     ...integer(0, '--threads', 'processor threads, 0: all cores'),
     free: true,
   }),
+  eager: setting(z.boolean().default(false), {
+    ...flag('--eager', 'run every step op by op instead of replaying a recording: the same numbers, for debugging'),
+    free: true,
+  }),
 });
 
 /** Settings of a run as a user gives them; everything but `data` may be left out. */

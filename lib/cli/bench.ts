@@ -47,6 +47,7 @@ export function addBench(program: Command, context: Context): void {
     'queue',
     'dim',
     'precision',
+    'eager',
   ]).action(async (options: Options) => {
     const result = await floors.train().benchStep(settle(options));
     print(
@@ -90,13 +91,21 @@ export function addBench(program: Command, context: Context): void {
 
 /** The benchmark's own defaults: small pictures and a batch that fits anywhere. */
 function settle({ steps, warmup, json: _, ...settings }: Options): BenchOptions {
-  const { arch, widths, dim = 128, precision, device: name, threads } = checkSettings({ ...settings, data: '.' });
+  const {
+    arch,
+    widths,
+    dim = 128,
+    precision,
+    eager,
+    device: name,
+    threads,
+  } = checkSettings({ ...settings, data: '.' });
   const { ARCHITECTURES } = floors.nn();
   const image = settings.image ?? (settings.stem === 'imagenet' ? 224 : 32);
   const stem = settings.stem ?? (image <= 64 ? 'cifar' : ARCHITECTURES[arch].stems[0]);
   const { device } = floors.train().prepareDevice({ device: name, threads, precision });
   const [batch, queue] = [settings.batch ?? 64, settings.queue ?? 4096];
-  return { arch, stem, widths, image, batch, queue, dim, precision, device, steps, warmup };
+  return { arch, stem, widths, image, batch, queue, dim, precision, device, eager, steps, warmup };
 }
 
 function print({ output }: Context, json: boolean, result: object, header: string[], rows: string[][]): void {

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { memoryStats } from '../../lib/tensor';
+import { getDefaultDevice, memoryStats } from '../../lib/tensor';
 import { pretrain, type Settings } from '../../lib/train';
 import { checkpointBytes, collectGarbage, newFolder, removeFolders, tinyPictures, tinySettings } from './tiny-run';
 
@@ -45,7 +45,7 @@ describe('a recorded training step', function () {
     const { dim, queue, ...tiny } = tinySettings(data);
     const own = changes.method === 'supervised' ? tiny : { ...tiny, dim, queue };
     await pretrain(
-      { ...own, evalEvery: 0, ...changes },
+      { ...own, evalEvery: 0, device: getDefaultDevice(), ...changes },
       {
         out,
         signal: controller.signal,
@@ -78,10 +78,10 @@ describe('a recorded training step', function () {
   it('gives all memory back at the end', async () => {
     await train({});
     await collectGarbage();
-    const before = memoryStats('cpu');
+    const before = memoryStats();
     await train({ accumulate: 2 });
     await collectGarbage();
-    const { tensors, bytes, recordedBytes } = memoryStats('cpu');
+    const { tensors, bytes, recordedBytes } = memoryStats();
     expect({ tensors, bytes, recordedBytes }).eql({
       tensors: before.tensors,
       bytes: before.bytes,
@@ -92,8 +92,11 @@ describe('a recorded training step', function () {
   it('is recorded unless told otherwise', async () => {
     const seen = async (eager: boolean) => {
       let most = 0;
-      const report = () => void (most = Math.max(most, memoryStats('cpu').recordedBytes));
-      await pretrain({ ...tinySettings(data), evalEvery: 0, eager }, { out: newFolder(), report });
+      const report = () => void (most = Math.max(most, memoryStats().recordedBytes));
+      await pretrain(
+        { ...tinySettings(data), device: getDefaultDevice(), evalEvery: 0, eager },
+        { out: newFolder(), report },
+      );
       return most;
     };
     expect(await seen(false)).above(1e5);

@@ -41,7 +41,7 @@ class Allocator {
   Allocator(const Allocator&) = delete;
 
   void* allocate(size_t bytes);
-  void release(void* block, size_t bytes, const std::shared_ptr<BlockPool>& pool);
+  void release(void* block, size_t bytes, const std::shared_ptr<BlockPool>& pool = nullptr);
   void trim();  // gives cached blocks back to the system
   MemoryStats stats() const;
   void reset_peak();

@@ -151,7 +151,10 @@ function addFirstTwo(list: NativeTensor[]): void {
 }
 
 function addToLeaf(leaf: Tensor, gradient: NativeTensor): void {
-  if (leaf.grad) native.accumulate(gradient, leaf.grad.handle);
-  else leaf.grad = firstGradient(() => native.clone(gradient));
-  gradient.dispose();
+  try {
+    if (leaf.grad) native.accumulate(gradient, leaf.grad.handle);
+    else leaf.grad = firstGradient(() => native.clone(gradient));
+  } finally {
+    gradient.dispose();
+  }
 }

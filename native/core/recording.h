@@ -38,8 +38,8 @@ class Recording {
   std::shared_ptr<Stream::Recorded> tasks_;
   std::unordered_set<std::shared_ptr<Buffer>> held_;
   std::string refused_;
-  bool recording_ = true;
-  int threads_;
+  bool recording_ = true;  // until stop()
+  int threads_;            // that tasks were planned for
 };
 
 }  // namespace slimclr

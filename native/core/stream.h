@@ -29,7 +29,8 @@ class Stream {
   ~Stream();  // runs what is enqueued, then ends the thread
   Stream(const Stream&) = delete;
 
-  // After a task has thrown, tasks are dropped until a completion has reported the error.
+  // Recorded tasks run many times. After a task has thrown, tasks are dropped until a completion has reported the
+  // error.
   void enqueue(Task task);
   // From now on this thread's tasks go there, without running; null: no longer.
   void record(std::shared_ptr<Recorded> recorded) { recorded_ = std::move(recorded); }

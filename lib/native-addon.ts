@@ -12,6 +12,11 @@ export interface NativeTensor {
   dispose(): void;
 }
 
+/** What a device runs again and again; without properties of its own. */
+export interface NativeRecording {
+  readonly recording: unique symbol;
+}
+
 export interface MemoryStats {
   /** Live native buffers. */
   tensors: number;
@@ -19,6 +24,8 @@ export interface MemoryStats {
   bytes: number;
   /** Bytes kept for reuse. */
   cachedBytes: number;
+  /** Bytes that recordings keep for their replays, beside those in live buffers. */
+  recordedBytes: number;
   /** Highest `bytes` since the start or the last `trimMemory()`. */
   peakBytes: number;
 }
@@ -46,6 +53,9 @@ export interface NativeAddon {
   setNumThreads(device: string, threads: number): void;
   numThreads(device: string): number;
   cudaStatus(): string;
+  record(device: string, work: () => void): NativeRecording;
+  replay(recording: NativeRecording): void;
+  disposeRecording(recording: NativeRecording): void;
 
   conv2d(x: T, weight: T, outChannels: number, inChannels: number, stride: number, padding: number): T;
   conv2dBackwardData(dy: T, weight: T, xShape: Shape, stride: number, padding: number): T;
@@ -90,8 +100,8 @@ export interface NativeAddon {
   linearBackwardWeight(x: T, dy: T, dweight: T, dbias: Optional): void;
 
   reshape(x: T, shape: Shape): T;
-  indexSelect(inputs: readonly T[], index: T): T;
-  indexSelectBackward(dy: T, index: T, first: number, shape: Shape): T;
+  indexSelect(inputs: readonly T[], index: Optional): T;
+  indexSelectBackward(dy: T, index: Optional, first: number, shape: Shape): T;
   relu(x: T): T;
   reluBackward(y: T, dy: T): T;
   add(a: T, b: T): T;

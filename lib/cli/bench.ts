@@ -4,7 +4,7 @@ import { addSettings, integerFrom } from './options';
 import { table } from './output';
 import type { Context } from './program';
 import type { BenchOptions } from '../train';
-import { resolveConfig, type Settings } from '../train/config';
+import { resolveConfig, type SettingName, type Settings } from '../train/config';
 
 interface Options extends Partial<Settings> {
   steps: number;
@@ -36,27 +36,29 @@ export function addBench(program: Command, context: Context): void {
     .description('Speed on this machine: medians of repeated runs on random pictures.')
     .addHelpText('after', examples);
   // All take the same options, so that one set of them serves for a comparison of all three.
-  const add = (name: string, description: string) =>
-    addSettings(group.command(name).description(description), names, defaults)
+  const add = (name: string, description: string, ...more: SettingName[]) =>
+    addSettings(group.command(name).description(description), [...names, ...more], defaults)
       .option('--steps <n>', 'timed repetitions', integerFrom(1), 10)
       .option('--warmup <n>', 'repetitions before them', integerFrom(0), 3)
       .option('--json', 'print the result as one JSON object', false);
 
-  add('step', 'A training step in both phases: the full network alone (slow start) and all widths (slim).').action(
-    async (options: Options) => {
-      const result = await floors.train().benchStep(settle(options));
-      print(
-        context,
-        options.json,
-        result,
-        ['phase', 'ms/step', 'images/s'],
-        [
-          ['slow start', result.slow_start.ms.toFixed(1), result.slow_start.images_per_s.toFixed(1)],
-          ['slim', result.slim.ms.toFixed(1), result.slim.images_per_s.toFixed(1)],
-        ],
-      );
-    },
-  );
+  add(
+    'step',
+    'A training step in both phases: the full network alone (slow start) and all widths (slim).',
+    'eager',
+  ).action(async (options: Options) => {
+    const result = await floors.train().benchStep(settle(options));
+    print(
+      context,
+      options.json,
+      result,
+      ['phase', 'ms/step', 'images/s'],
+      [
+        ['slow start', result.slow_start.ms.toFixed(1), result.slow_start.images_per_s.toFixed(1)],
+        ['slim', result.slim.ms.toFixed(1), result.slim.images_per_s.toFixed(1)],
+      ],
+    );
+  });
 
   add(
     'loss',
@@ -84,10 +86,10 @@ export function addBench(program: Command, context: Context): void {
 function settle({ steps, warmup, json: _, ...settings }: Options): BenchOptions {
   const image = settings.image ?? (settings.stem === 'imagenet' ? 224 : 32);
   const config = resolveConfig({ ...settings, data: '.', image }, image);
-  const { arch, stem, widths, dim, precision, device: name, threads } = config;
+  const { arch, stem, widths, dim, precision, eager, device: name, threads } = config;
   const { device } = floors.train().prepareDevice({ device: name, threads, precision });
   const [batch, queue] = [settings.batch ?? 64, settings.queue ?? 4096];
-  return { arch, stem, widths, image, batch, queue, dim, precision, device, steps, warmup };
+  return { arch, stem, widths, image, batch, queue, dim, precision, device, eager, steps, warmup };
 }
 
 function print({ output }: Context, json: boolean, result: object, header: string[], rows: string[][]): void {

@@ -24,6 +24,10 @@ draws them. A diagnosis costs two to three further steps: each width's gradient 
 changes is put back, so the weights come out the same to the last bit. It reads the parameters, and as large a gradient
 for every width, to the host.
 
+The second step of each phase (slow start, all widths) is recorded, as a graph on CUDA, and replayed from then on: the same
+numbers, without JavaScript. The recording keeps the memory of a step, so evaluations and diagnoses take theirs beside it.
+--eager runs every step op by op, for debugging. With --batch-norm-splits steps always run so.
+
 Ctrl-C finishes the step, saves and exits with code 130; a second Ctrl-C quits at once. --resume goes on exactly from the
 last checkpoint, with the settings in OUT.
 

@@ -18,8 +18,6 @@ export interface StepOptions {
    */
   first?: boolean;
   last?: boolean;
-  /** Share of the training done, from 0 to 1: MoCo v3's momentum follows it. Default 0. */
-  progress?: number;
   /**
    * Computes the gradient of one width's term λ_w·L_w alone, by the width's index. Default: of all terms. The losses are
    * those of all widths nonetheless.
@@ -34,6 +32,13 @@ export interface Method {
   readonly encoder: SlimmableResNet;
   /** The encoder's average, which makes the keys; null where both views go through the encoder itself. */
   readonly momentumEncoder: SlimmableResNet | null;
+  /** Whether {@link step} can be recorded; not where it draws random numbers in JavaScript. */
+  readonly recordable: boolean;
+  /**
+   * Sets what changes with the training and is no tensor's: to be called before a step, outside of a recording.
+   * @param share of the training done, from 0 to 1
+   */
+  setProgress(share: number): void;
   /**
    * One step up to the gradients, which add to those of {@link parameters}; the optimizer's step follows. It only enqueues
    * work. A batch may come in parts, for less memory: their gradients' mean is that of the batch where the loss is a mean

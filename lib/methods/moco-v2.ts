@@ -128,6 +128,13 @@ export class MoCoV2 implements Method {
     this.indices = new PerBatchSize((n) => candidates(n, queueSize, device));
   }
 
+  /** Not with split BatchNorm, whose permutations are JavaScript's. */
+  get recordable(): boolean {
+    return this.batchNormSplits === 1;
+  }
+
+  setProgress(): void {}
+
   get encoder(): SlimmableResNet {
     return this.encoderQ;
   }

@@ -53,6 +53,7 @@ export class MoCoV3 implements Method {
   readonly widths: readonly number[];
   readonly baseEncoder: SlimmableResNet;
   readonly momentumEncoder: SlimmableResNet;
+  readonly recordable = true;
   readonly predictor: Head;
   /** Momentum m of the key encoder, float32 [1]. */
   readonly encoderMomentum: Tensor;
@@ -94,12 +95,16 @@ export class MoCoV3 implements Method {
     return this.baseEncoder;
   }
 
+  /** The key encoder's momentum follows it. */
+  setProgress(share: number): void {
+    this.encoderMomentum.copyFrom([cosineMomentum(this.firstMomentum, share)]);
+  }
+
   /**
    * @param x1 a view [N, 3, H, W]
    * @param x2 the other view of the same pictures
    */
-  step(x1: Tensor, x2: Tensor, { slim, first = true, progress = 0, only }: StepOptions): StepLoss {
-    this.encoderMomentum.copyFrom([cosineMomentum(this.firstMomentum, progress)]);
+  step(x1: Tensor, x2: Tensor, { slim, first = true, only }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
       const query = (x: Tensor, i: number) => l2Normalize(this.predictor.forward(this.baseEncoder.forward(x, i), i));

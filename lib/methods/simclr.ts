@@ -45,6 +45,7 @@ export class SimCLR implements Method {
   readonly widths: readonly number[];
   readonly encoder: SlimmableResNet;
   readonly momentumEncoder = null;
+  readonly recordable = true;
   private readonly temperature: number;
   private readonly loss: SlimmableLoss;
   private readonly indices: PerBatchSize<{ others: Tensor; positives: Tensor }>;
@@ -58,6 +59,8 @@ export class SimCLR implements Method {
     this.encoder = new SlimmableResNet({ ...backbone, widths, head: 'simclr_slim', outDim: dim, mlpDim });
     this.indices = new PerBatchSize((rows) => pairs(rows, backbone.device));
   }
+
+  setProgress(): void {}
 
   /**
    * @param x1 a view [N, 3, H, W]

@@ -30,6 +30,7 @@ export class Supervised implements Method {
   readonly widths: readonly number[];
   readonly encoder: SlimmableResNet;
   readonly momentumEncoder = null;
+  readonly recordable = true;
   private readonly labelSmoothing: number;
   private readonly loss: SlimmableLoss;
 
@@ -46,6 +47,8 @@ export class Supervised implements Method {
     this.widths = widths;
     this.encoder = new SlimmableResNet({ ...backbone, widths, head, outDim: classes });
   }
+
+  setProgress(): void {}
 
   /**
    * @param x pictures [N, 3, H, W]

@@ -2,6 +2,7 @@ export { Tensor, type Device, type DType, type TensorData } from './tensor';
 export { tensor, zeros, full, randn, type TensorOptions, type RandnOptions } from './create';
 export { scope, keep } from './scope';
 export { backward, noGrad } from './tape';
+export { record, type Recording } from './recording';
 export {
   cudaStatus,
   deviceInfo,

@@ -25,6 +25,7 @@ interface Entry {
 let tape: Entry[] = [];
 let produced = new Set<number>();
 let gradEnabled = true;
+let gradientsLast = false;
 
 export function clearTape(): void {
   for (const entry of tape) for (const handle of entry.saved) handle.dispose();
@@ -41,6 +42,26 @@ export function noGrad<T>(fn: () => T): T {
   } finally {
     gradEnabled = before;
   }
+}
+
+/** Runs `fn`, where gradients must add to those that there are: ones made within would be zeroed by each replay. */
+export function withLastingGradients<T>(fn: () => T): T {
+  const before = gradientsLast;
+  gradientsLast = true;
+  try {
+    return fn();
+  } finally {
+    gradientsLast = before;
+  }
+}
+
+function firstGradient(make: () => NativeTensor): Tensor {
+  if (gradientsLast) {
+    throw new Error(
+      '[record] a parameter has no gradient yet, and one made in a recording would not last; run the work once before',
+    );
+  }
+  return keep(new Tensor(make()));
 }
 
 /** Whether an op on these inputs must be recorded. */
@@ -70,7 +91,7 @@ export function record(
 
 /** The gradient that ops add a parameter's share to: zeros of its full size at first. */
 export function gradientOf(parameter: Tensor): NativeTensor {
-  parameter.grad ??= keep(new Tensor(native.zeros(parameter.shape, 'float32', parameter.device)));
+  parameter.grad ??= firstGradient(() => native.zeros(parameter.shape, 'float32', parameter.device));
   return parameter.grad.handle;
 }
 
@@ -130,7 +151,10 @@ function addFirstTwo(list: NativeTensor[]): void {
 }
 
 function addToLeaf(leaf: Tensor, gradient: NativeTensor): void {
-  if (leaf.grad) native.accumulate(gradient, leaf.grad.handle);
-  else leaf.grad = keep(new Tensor(native.clone(gradient)));
-  gradient.dispose();
+  try {
+    if (leaf.grad) native.accumulate(gradient, leaf.grad.handle);
+    else leaf.grad = firstGradient(() => native.clone(gradient));
+  } finally {
+    gradient.dispose();
+  }
 }

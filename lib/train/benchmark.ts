@@ -8,6 +8,7 @@ import {
   conv2d,
   l2Normalize,
   randn,
+  record,
   scope,
   slimInfoNCE,
   synchronize,
@@ -34,6 +35,8 @@ export interface BenchOptions extends Repetitions {
   dim: number;
   precision: Precision;
   device: Device;
+  /** Of a step: run op by op instead of replayed. Default false. */
+  eager?: boolean;
 }
 
 /** Medians. */
@@ -42,9 +45,12 @@ export interface StepTime {
   images_per_s: number;
 }
 
-/** A training step of MoCo v2 on random pictures, in both phases: views on the device to weights updated. */
+/**
+ * A training step of MoCo v2 on random pictures, in both phases: views on the device to weights updated. Recorded and
+ * replayed, as in a run.
+ */
 export async function benchStep(options: BenchOptions): Promise<{ slow_start: StepTime; slim: StepTime }> {
-  const { arch, stem, widths, image, batch, queue, dim, precision, device } = options;
+  const { arch, stem, widths, image, batch, queue, dim, precision, device, eager = false } = options;
   const method = new MoCoV2({ arch, stem, widths, dim, queueSize: queue, precision, device });
   const optimizer = new SGD(method.parameters(), { weightDecay: 5e-4 });
   optimizer.setLearningRate(0.01);
@@ -52,14 +58,15 @@ export async function benchStep(options: BenchOptions): Promise<{ slow_start: St
     scope(() => inPrecision(randn([batch, 3, image, image], { seed: 0, stream, device }), precision));
   const [query, key] = [view(1), view(2)];
   const phase = async (slim: boolean): Promise<StepTime> => {
-    const ms = await medianMs(device, options, () => {
-      scope(() => {
-        optimizer.zeroGrad();
-        method.step(query, key, { slim });
-        optimizer.step();
-        return null;
-      });
-    });
+    const work = () => {
+      optimizer.zeroGrad();
+      scope(() => void method.step(query, key, { slim }));
+      optimizer.step();
+    };
+    scope(work); // makes the gradients
+    const recording = eager ? null : record(work, device);
+    const ms = await medianMs(device, options, () => (recording ? recording.replay() : scope(work)));
+    recording?.dispose();
     return { ms, images_per_s: (1000 * batch) / ms };
   };
   try {

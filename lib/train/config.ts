@@ -285,6 +285,10 @@ export const settingsSchema = z.strictObject({
     expects: 'an integer from 0 to 256',
     free: true,
   }),
+  eager: setting(z.boolean().default(false), {
+    ...flag('--eager', 'run every step op by op instead of replaying a recording: the same numbers, for debugging'),
+    free: true,
+  }),
 });
 
 /** Settings of a run as a user gives them; everything but `data` may be left out. */

@@ -5,7 +5,7 @@ import { acquireRunLock, atomicWrite, JsonlWriter, readJsonl } from '../io';
 import type { Method, StepLoss } from '../methods';
 import { loadTensors, readState } from '../nn';
 import type { Optimizer } from '../optim';
-import { scope, type Device, type Tensor } from '../tensor';
+import { scope, type Device } from '../tensor';
 import {
   CheckpointError,
   readCheckpoint,
@@ -25,6 +25,7 @@ import { readNetwork, type StoredNetwork } from './network';
 import { learningRateAt, makeOptimizer } from './optimizer';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
 import type { Report } from './report';
+import { TrainingStep, type StepInput } from './training-step';
 import { Views } from './views';
 
 /** A run that cannot go on, such as one whose loss is no number any more. */
@@ -147,6 +148,8 @@ class Run {
   private readonly method: Method;
   private readonly optimizer: Optimizer;
   private readonly views: Views;
+  /** Of the full network alone, then of all widths. */
+  private phase: { slim: boolean; step: TrainingStep } | null = null;
   private readonly stepsPerEpoch: number;
   private readonly steps: number;
   private readonly digest: string;
@@ -267,6 +270,7 @@ class Run {
 
   close(): void {
     this.metrics?.close();
+    this.phase?.step.dispose();
     this.views.dispose();
     this.optimizer.dispose();
     this.method.dispose();
@@ -283,31 +287,37 @@ class Run {
 
   /** Enqueues a whole step; nothing waits. Returns the losses of the batch's parts, and a diagnosis where one is due. */
   private enqueue(batch: Batch, lr: number): { losses: StepLoss[]; diagnosis: Promise<Diagnosis> | null } {
-    const { optimizer } = this;
-    const { accumulate, clipGrad, diagnoseEvery } = this.config;
-    const parts = splitBatch(batch, accumulate);
+    const { accumulate, diagnoseEvery } = this.config;
+    const inputs = () => splitBatch(batch, accumulate).map((part, i) => this.viewsOf(part, i));
     const due = diagnoseEvery > 0 && (this.step + 1) % diagnoseEvery === 0;
-    const diagnosis = due ? scope(() => this.diagnose(parts))() : null;
+    this.method.setProgress(this.step / this.steps);
+    const diagnosis = due ? scope(() => this.diagnose(inputs()))() : null;
     diagnosis?.catch(() => {}); // thrown where it is awaited
-    optimizer.setLearningRate(lr);
-    const losses = scope(() => {
+    this.optimizer.setLearningRate(lr);
+    return { losses: this.currentStep().run(inputs), diagnosis };
+  }
+
+  /** The step of the phase that the run is in. */
+  private currentStep(): TrainingStep {
+    if (this.phase?.slim === this.slim) return this.phase.step;
+    this.phase?.step.dispose();
+    const { optimizer, slim } = this;
+    const { clipGrad, eager } = this.config;
+    const work = (inputs: readonly StepInput[]) => {
       optimizer.zeroGrad();
-      const ofParts = this.computeGradients(parts);
+      const losses = this.computeGradients(inputs, slim);
       if (clipGrad > 0) optimizer.clipGradNorm(clipGrad);
       optimizer.step();
-      return ofParts;
-    });
-    return { losses, diagnosis };
+      return losses;
+    };
+    this.phase = { slim, step: new TrainingStep(this.device, work, eager || !this.method.recordable) };
+    return this.phase.step;
   }
 
   /** The gradients of a batch in parts, of all widths or of one alone, and the losses of the parts. */
-  private computeGradients(parts: readonly Batch[], only?: number): StepLoss[] {
-    const losses = parts.map((part, i) =>
-      scope(() => {
-        const { x, target } = this.viewsOf(part, i);
-        const [first, last] = [i === 0, i === parts.length - 1];
-        return this.method.step(x, target, { slim: this.slim, first, last, progress: this.step / this.steps, only });
-      }),
+  private computeGradients(parts: readonly StepInput[], slim: boolean, only?: number): StepLoss[] {
+    const losses = parts.map(({ x, target }, i) =>
+      this.method.step(x, target, { slim, first: i === 0, last: i === parts.length - 1, only }),
     );
     // Losses are means over a part's pictures.
     if (parts.length > 1) this.optimizer.scaleGradients(1 / parts.length);
@@ -315,7 +325,7 @@ class Run {
   }
 
   /** What the method makes a step of: two views, or a view and labels. The same for every call within a step. */
-  private viewsOf(part: Batch, index: number): { x: Tensor; target: Tensor } {
+  private viewsOf(part: Batch, index: number): StepInput {
     const drawn = this.step * this.config.batch + index * part.indices.length;
     if (this.config.method === 'supervised') {
       const { query, labels } = this.views.labelled(part, drawn);
@@ -325,10 +335,10 @@ class Run {
     return { x: query, target: key };
   }
 
-  private diagnose(parts: readonly Batch[]): () => Promise<Diagnosis> {
-    const widths = this.slim ? this.method.widths.length : 1;
-    const step = (only: number) => void this.computeGradients(parts, only);
-    return diagnose(this.method, widths, step, this.viewsOf(parts[0], 0).x);
+  private diagnose(inputs: readonly StepInput[]): () => Promise<Diagnosis> {
+    const { method, slim } = this;
+    const step = (only: number) => void this.computeGradients(inputs, slim, only);
+    return diagnose(method, slim ? method.widths.length : 1, step, inputs[0].x);
   }
 
   /** Waits for the losses of a step's parts, checks their means and logs. */

@@ -77,5 +77,6 @@ void init_tensors(Napi::Object exports);
 void init_nn(Napi::Object exports);
 void init_math(Napi::Object exports);
 void init_train(Napi::Object exports);
+void init_recordings(Napi::Object exports);
 
 }  // namespace slimclr

@@ -19,6 +19,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_nn(exports);
   init_math(exports);
   init_train(exports);
+  init_recordings(exports);
   return exports;
 }
 

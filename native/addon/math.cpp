@@ -7,10 +7,11 @@ namespace slimclr {
 void init_math(Napi::Object exports) {
   define(exports, "reshape",
          [](const Args& a) { return wrap(a, ops::reshape(a.tensor(0, "x"), a.shape(1, "shape"))); });
-  define(exports, "indexSelect",
-         [](const Args& a) { return wrap(a, ops::index_select(a.tensors(0, "inputs"), a.tensor(1, "index"))); });
+  define(exports, "indexSelect", [](const Args& a) {
+    return wrap(a, ops::index_select(a.tensors(0, "inputs"), a.optional_tensor(1, "index")));
+  });
   define(exports, "indexSelectBackward", [](const Args& a) {
-    return wrap(a, ops::index_select_backward(a.tensor(0, "dy"), a.tensor(1, "index"), a.integer(2, "first"),
+    return wrap(a, ops::index_select_backward(a.tensor(0, "dy"), a.optional_tensor(1, "index"), a.integer(2, "first"),
                                               a.shape(3, "shape")));
   });
   define(exports, "relu", [](const Args& a) { return wrap(a, ops::relu(a.tensor(0, "x"))); });

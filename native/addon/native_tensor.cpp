@@ -2,6 +2,7 @@
 
 #include "addon/args.h"
 #include "addon/environment.h"
+#include "core/recording.h"
 
 namespace slimclr {
 
@@ -52,6 +53,7 @@ Tensor NativeTensor::unwrap(Napi::Value value, const char* op, const std::string
   NativeTensor* self = NativeTensor::Unwrap(value.As<Napi::Object>());
   check_type(self->tensor_.buffer != nullptr, op, "expected ", what,
              " to be a live tensor, received one that was disposed of; keep() it, or use it inside its scope");
+  if (Recording* recording = self->tensor_.device->recording()) recording->hold(self->tensor_.buffer);
   return self->tensor_;
 }
 

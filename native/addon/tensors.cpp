@@ -45,6 +45,7 @@ Bytes typed_array(const Args& args, size_t i, DType dtype, int64_t n) {
 }
 
 void write(const Tensor& dst, Bytes bytes, const char* op) {
+  dst.device->check_not_recording(op, "values from JavaScript");
   if (dst.size() == 0) return;
   if (dst.dtype != DType::bf16 && dst.block == 1) {
     dst.device->backend().write(dst, bytes.data, bytes.size);
@@ -77,6 +78,7 @@ Napi::Value copy_from(const Args& args) {
 
 // Enqueues a plain copy of the tensor into a new typed array (bfloat16 as float32).
 Napi::Value enqueue_read(const Args& args, const Tensor& t) {
+  t.device->check_not_recording(args.op(), "a copy to JavaScript");
   Napi::Env env = args.env();
   Tensor plain = t;
   if (t.size() > 0 && (t.dtype == DType::bf16 || t.block != 1)) {
@@ -115,7 +117,9 @@ Napi::Value read_sync(const Args& args) {
 }
 
 Napi::Value synchronize(const Args& args) {
-  return Environment::of(args.env()).when_done(args.device(0), args.env().Undefined());
+  Device& device = args.device(0);
+  device.check_not_recording(args.op(), "a wait");
+  return Environment::of(args.env()).when_done(device, args.env().Undefined());
 }
 
 Napi::Value zeros(const Args& args) {
@@ -138,6 +142,7 @@ Napi::Value memory_stats(const Args& args) {
   o.Set("tensors", static_cast<double>(s.tensors));
   o.Set("bytes", static_cast<double>(s.bytes));
   o.Set("cachedBytes", static_cast<double>(s.cached_bytes));
+  o.Set("recordedBytes", static_cast<double>(s.recorded_bytes));
   o.Set("peakBytes", static_cast<double>(s.peak_bytes));
   return o;
 }
@@ -165,7 +170,9 @@ Napi::Value unsupported(const Args& args) {
 Napi::Value set_num_threads(const Args& args) {
   int64_t n = args.integer(1, "threads");
   check_range(n >= 1 && n <= 256, args.op(), "expected threads in 1…256, received ", n);
-  args.device(0).backend().set_num_threads(static_cast<int>(n));
+  Device& device = args.device(0);
+  device.check_not_recording(args.op(), "another number of threads");
+  device.backend().set_num_threads(static_cast<int>(n));
   return args.env().Undefined();
 }
 

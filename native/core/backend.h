@@ -105,7 +105,8 @@ class Backend {
   virtual void linear_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) = 0;
   virtual void linear_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor& dbias) = 0;
 
-  // y[m] = row index[m] (int32) of all inputs on top of each other; rows are of one type, shape and layout.
+  // y[m] = row index[m] (int32) of all inputs on top of each other; rows are of one type, shape and layout. An index
+  // without buffer is 0, 1, 2, …
   virtual void index_select(const std::vector<Tensor>& inputs, const Tensor& index, const Tensor& y) = 0;
   // dx[r] = Σ dy[m] over the m with index[m] = first + r; float32.
   virtual void index_add(const Tensor& dy, const Tensor& index, int64_t first, const Tensor& dx) = 0;

@@ -1,6 +1,7 @@
 #include "core/device.h"
 
 #include "core/backend.h"
+#include "core/recording.h"
 
 namespace slimclr {
 
@@ -10,6 +11,10 @@ Device::Device(std::string name, std::shared_ptr<Stream> stream, std::shared_ptr
 Device::~Device() { stream_->drain(); }
 
 void Device::set_backend(std::unique_ptr<Backend> backend) { backend_ = std::move(backend); }
+
+void Device::check_not_recording(const char* op, const char* what) const {
+  if (recording_) recording_->refuse(op, what);
+}
 
 Tensor Device::empty(const char* op, Shape shape, DType dtype) {
   Tensor t{std::move(shape), dtype, 1, this, nullptr};

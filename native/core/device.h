@@ -11,6 +11,7 @@
 namespace slimclr {
 
 class Backend;
+class Recording;
 
 class Device {
  public:
@@ -18,10 +19,16 @@ class Device {
   ~Device();
   const std::string& name() const { return name_; }
   Stream& stream() { return *stream_; }
+  const std::shared_ptr<Stream>& stream_share() const { return stream_; }
   Allocator& memory() { return *memory_; }
   const std::shared_ptr<Allocator>& memory_share() const { return memory_; }
   Backend& backend() { return *backend_; }
   void set_backend(std::unique_ptr<Backend> backend);
+  // The recording that takes up what is enqueued at present, or null.
+  Recording* recording() const { return recording_; }
+  void set_recording(Recording* recording) { recording_ = recording; }
+  // For what a recording cannot hold: throws while there is one.
+  void check_not_recording(const char* op, const char* what) const;
 
   Tensor empty(const char* op, Shape shape, DType dtype);
   // As `empty`, in the layout the backend prefers for such an activation.
@@ -32,6 +39,7 @@ class Device {
   std::shared_ptr<Stream> stream_;
   std::shared_ptr<Allocator> memory_;
   std::unique_ptr<Backend> backend_;
+  Recording* recording_ = nullptr;
 };
 
 std::unique_ptr<Device> make_cpu_device();            // native/cpu

@@ -43,10 +43,10 @@ void linear_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dwe
 
 // The same memory under another shape of as many elements.
 Tensor reshape(const Tensor& x, const Shape& shape);
-// The rows (slices of the first dimension) that `index` names, of all inputs on top of each other.
-Tensor index_select(const std::vector<Tensor>& inputs, const Tensor& index);
+// The rows (slices of the first dimension) that `index` names, of all inputs on top of each other; without index all.
+Tensor index_select(const std::vector<Tensor>& inputs, const Optional& index);
 // Its gradient with respect to the input that has the shape and begins at row `first` of all.
-Tensor index_select_backward(const Tensor& dy, const Tensor& index, int64_t first, const Shape& shape);
+Tensor index_select_backward(const Tensor& dy, const Optional& index, int64_t first, const Shape& shape);
 
 Tensor relu(const Tensor& x);
 Tensor relu_backward(const Tensor& y, const Tensor& dy);

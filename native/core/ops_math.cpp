@@ -54,7 +54,7 @@ void check_index(const char* op, const Tensor& index, const Tensor& x) {
 
 }  // namespace
 
-Tensor index_select(const std::vector<Tensor>& inputs, const Tensor& index) {
+Tensor index_select(const std::vector<Tensor>& inputs, const Optional& index) {
   const char* op = "indexSelect";
   check_range(!inputs.empty() && inputs.size() <= 1024, op, "expected 1…1024 inputs, received ", inputs.size());
   const Tensor& first = inputs[0];
@@ -72,27 +72,28 @@ Tensor index_select(const std::vector<Tensor>& inputs, const Tensor& index) {
     rows += x.dim(0);
   }
   check_range(rows <= INT32_MAX, op, "expected below 2^31 rows, received ", rows);
-  check_index(op, index, first);
+  if (index) check_index(op, *index, first);
   Tensor y = first;
-  y.shape[0] = index.dim(0);
+  y.shape[0] = index ? index->dim(0) : rows;
   count(op, y.shape);
   y.buffer = std::make_shared<Buffer>(first.buffer->allocator(), y.bytes());
-  if (y.size() > 0) first.device->backend().index_select(alike, index, y);
+  if (y.size() > 0) first.device->backend().index_select(alike, index.value_or(none), y);
   return y;
 }
 
-Tensor index_select_backward(const Tensor& dy, const Tensor& index, int64_t first, const Shape& shape) {
+Tensor index_select_backward(const Tensor& dy, const Optional& index, int64_t first, const Shape& shape) {
   const char* op = "indexSelectBackward";
   check_dtype(op, "dy", dy, DType::f32);
   check_type(dy.block == 1, op, "expected dy in plain layout, received an activation ", describe(dy));
-  check_index(op, index, dy);
+  check_type(!dy.shape.empty(), op, "expected dy of at least 1 dimension, received ", describe(dy));
+  if (index) check_index(op, *index, dy);
   check_range(first >= 0 && first <= INT32_MAX, op, "expected first in 0…2^31 - 1, received ", first);
   check_type(!shape.empty(), op, "expected a shape of at least 1 dimension");
   Shape expected = shape;
-  expected[0] = index.dim(0);
+  expected[0] = index ? index->dim(0) : dy.dim(0);
   check_shape(op, "dy", dy, expected);
   Tensor dx = dy.device->empty(op, shape, DType::f32);
-  if (dx.size() > 0) dy.device->backend().index_add(dy, index, first, dx);
+  if (dx.size() > 0) dy.device->backend().index_add(dy, index.value_or(none), first, dx);
   return dx;
 }
 

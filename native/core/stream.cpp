@@ -5,7 +5,8 @@
 
 namespace slimclr {
 
-Stream::Stream(std::function<void()> settle) : settle_(std::move(settle)), thread_([this] { run(); }) {}
+Stream::Stream(std::function<void()> settle, Capture capture)
+    : settle_(std::move(settle)), capture_(std::move(capture)), thread_([this] { run(); }) {}
 
 Stream::~Stream() {
   {
@@ -24,7 +25,26 @@ void Stream::push(Item item) {
   wake_.notify_one();
 }
 
-void Stream::enqueue(std::function<void()> task) { push({std::move(task), nullptr}); }
+void Stream::enqueue(Task task) {
+  if (recorded_)
+    recorded_->tasks.push_back(std::move(task));
+  else
+    push({std::move(task), nullptr});
+}
+
+void Stream::replay(std::shared_ptr<Recorded> recorded) {
+  enqueue([this, recorded = std::move(recorded)] {
+    if (capture_) {
+      if (!recorded->captured) recorded->captured = capture_(recorded->tasks);
+      recorded->captured();
+      return;
+    }
+    for (const Task& task : recorded->tasks) {
+      if (cancelled_) return;
+      task();
+    }
+  });
+}
 
 void Stream::on_done(std::function<void(std::exception_ptr)> completion) { push({nullptr, std::move(completion)}); }
 

@@ -68,8 +68,8 @@ void CpuBackend::randn(const Tensor& out, uint64_t seed, uint32_t stream, uint64
 void CpuBackend::index_select(const std::vector<Tensor>& inputs, const Tensor& index, const Tensor& y) {
   std::vector<RowsPart> parts;
   for (const Tensor& x : inputs) parts.push_back({x.data(), x.dim(0)});
-  int64_t m = index.dim(0), bytes = static_cast<int64_t>(y.bytes()) / m;
-  run([kernel = k_.rows.select, parts = std::move(parts), index = index.as<int32_t>(), m, bytes, y = y.data()] {
+  int64_t m = y.dim(0), bytes = static_cast<int64_t>(y.bytes()) / m;
+  run([kernel = k_.rows.select, parts = std::move(parts), index = int32s(index), m, bytes, y = y.data()] {
     int64_t bad = kernel(parts.data(), static_cast<int64_t>(parts.size()), index, m, bytes, y);
     check_range(bad == 0, "indexSelect", "expected indices of rows that there are, received ", bad, " of ", m,
                 " outside");
@@ -77,7 +77,7 @@ void CpuBackend::index_select(const std::vector<Tensor>& inputs, const Tensor& i
 }
 
 void CpuBackend::index_add(const Tensor& dy, const Tensor& index, int64_t first, const Tensor& dx) {
-  run([kernel = k_.rows.add, dy = floats(dy), index = index.as<int32_t>(), m = index.dim(0), first, rows = dx.dim(0),
+  run([kernel = k_.rows.add, dy = floats(dy), index = int32s(index), m = dy.dim(0), first, rows = dx.dim(0),
        d = dx.size() / dx.dim(0), dx = floats(dx)] { kernel(dy, index, m, d, first, rows, dx); });
 }
 

@@ -46,7 +46,7 @@ void CpuBackend::distill(const Tensor& student, const Tensor& teacher, const Ten
                                            : DistillArgs::Kind::dkd;
   a.student = floats(student);
   a.teacher = floats(teacher);
-  a.positives = positives.buffer ? positives.as<int32_t>() : nullptr;
+  a.positives = int32s(positives);
   a.n = student.dim(0);
   a.c = student.dim(1);
   a.teacher_temperature = static_cast<float>(p.teacher_temperature);

@@ -1,5 +1,7 @@
 #include "cuda/context.h"
 
+#include <type_traits>
+
 #include "cuda/status.h"
 
 namespace slimclr::cuda {
@@ -52,6 +54,29 @@ void Context::settle() {
   const Report found = *report_;
   *report_ = Report{};
   fail_with(found);
+}
+
+Stream::Task Context::capture(const std::vector<Stream::Task>& tasks) {
+  // Thread-local: meanwhile other threads may allocate memory.
+  check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "record");
+  std::exception_ptr error;
+  try {
+    for (const Stream::Task& task : tasks) task();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  cudaGraph_t captured = nullptr;
+  cudaError_t status = cudaStreamEndCapture(stream_, &captured);
+  std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, cudaError_t (*)(cudaGraph_t)> graph(captured, cudaGraphDestroy);
+  if (error) {
+    cudaGetLastError();  // of the capture that was broken off
+    std::rethrow_exception(error);
+  }
+  check_cuda(status, "record");
+  cudaGraphExec_t made = nullptr;
+  check_cuda(cudaGraphInstantiate(&made, graph.get(), 0), "record");
+  std::shared_ptr<std::remove_pointer_t<cudaGraphExec_t>> executable(made, cudaGraphExecDestroy);
+  return [this, executable] { check_cuda(cudaGraphLaunch(executable.get(), stream_), "replay"); };
 }
 
 std::shared_ptr<void> Context::staging(size_t bytes) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/stream.h"
 #include "cuda/kernels/report.h"
 
 namespace slimclr::cuda {
@@ -25,6 +26,9 @@ class Context {
   void enter() const;
   // Waits for the stream; throws what CUDA or a kernel has found wrong.
   void settle();
+
+  // What the tasks do as a CUDA graph: a task that launches it.
+  Stream::Task capture(const std::vector<Stream::Task>& tasks);
 
   // Page-locked host memory; with its last owner it goes back, to be used again when the stream has passed it.
   std::shared_ptr<void> staging(size_t bytes);

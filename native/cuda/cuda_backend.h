@@ -27,6 +27,7 @@ inline Act act(const Tensor& t) {
 }
 
 inline float* floats(const Tensor& t) { return t.buffer ? t.as<float>() : nullptr; }
+inline const int32_t* int32s(const Tensor& t) { return t.buffer ? t.as<int32_t>() : nullptr; }
 inline void* data(const Tensor& t) { return t.buffer ? t.data() : nullptr; }
 
 // Channels of activations are padded to whole packs of 8.

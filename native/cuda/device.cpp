@@ -108,7 +108,8 @@ std::unique_ptr<Device> make_cuda_device(int index) {
     refuse(properties.name, " has compute capability ", properties.major, '.', properties.minor,
            ", the kernels need 8.0 or more");
 
-  auto stream = std::make_shared<Stream>([context] { context->settle(); });
+  auto stream = std::make_shared<Stream>([context] { context->settle(); },
+                                         [context](const auto& tasks) { return context->capture(tasks); });
   RawMemory raw;
   raw.allocate = [context](size_t bytes) -> void* {
     context->enter();

@@ -64,18 +64,19 @@ void CudaBackend::randn(const Tensor& out, uint64_t seed, uint32_t stream, uint6
 void CudaBackend::index_select(const std::vector<Tensor>& inputs, const Tensor& index, const Tensor& y) {
   std::vector<RowsPart> parts;
   for (const Tensor& x : inputs) parts.push_back({x.data(), x.dim(0)});
-  const int64_t m = index.dim(0), bytes = static_cast<int64_t>(y.bytes()) / m;
+  const int64_t m = y.dim(0), bytes = static_cast<int64_t>(y.bytes()) / m;
   Buffer table = scratch(static_cast<int64_t>(parts.size() * sizeof(RowsPart)));
   upload("indexSelect", table.data(), parts.data(), parts.size() * sizeof(RowsPart));
   run("indexSelect", [table = static_cast<const RowsPart*>(table.data()), count = static_cast<int64_t>(parts.size()),
-                      index = index.as<int32_t>(), m, bytes, y = y.data(), report = context_->report()](
-                         const Launch& on) { select_rows(on, table, count, index, m, bytes, y, report); });
+                      index = int32s(index), m, bytes, y = y.data(), report = context_->report()](const Launch& on) {
+    select_rows(on, table, count, index, m, bytes, y, report);
+  });
 }
 
 void CudaBackend::index_add(const Tensor& dy, const Tensor& index, int64_t first, const Tensor& dx) {
-  run("indexSelectBackward", [dy = floats(dy), index = index.as<int32_t>(), m = index.dim(0), first, rows = dx.dim(0),
-                              d = dx.size() / dx.dim(0),
-                              dx = floats(dx)](const Launch& on) { add_rows(on, dy, index, m, d, first, rows, dx); });
+  run("indexSelectBackward",
+      [dy = floats(dy), index = int32s(index), m = dy.dim(0), first, rows = dx.dim(0), d = dx.size() / dx.dim(0),
+       dx = floats(dx)](const Launch& on) { add_rows(on, dy, index, m, d, first, rows, dx); });
 }
 
 void CudaBackend::relu_forward(const Tensor& x, const Tensor& y) {

@@ -99,6 +99,7 @@ step('ops, networks, optimizers and methods on CUDA', () =>
   test(...onDevice, ...['tensor', 'nn', 'optim', 'methods'].map((folder) => `test/${folder}/*.test.ts`)),
 );
 step("the released implementation's numbers on CUDA", () => test(...onDevice, '--config', '.mocharc.parity.cjs'));
+step('training steps recorded and one by one, on CUDA', () => test(...onDevice, 'test/train/training-step.test.ts'));
 step('training on both devices', trainOnBoth);
 step('compute-sanitizer memcheck', () => sanitize('memcheck'));
 step('compute-sanitizer racecheck', () => sanitize('racecheck'));

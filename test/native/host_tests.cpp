@@ -85,6 +85,38 @@ void test_allocator() {
   expect(memory.used == 0, "nothing is left when the allocator ends");
 }
 
+void test_recording_memory() {
+  FakeMemory memory(1 << 20);
+  {
+    auto allocator = std::make_shared<Allocator>(memory.raw(1 << 20));
+    const void* cached = Buffer(allocator, 1000).data();
+    auto pool = std::make_shared<BlockPool>();
+    allocator->use(pool);
+    auto kept = std::make_unique<Buffer>(allocator, 1000);
+    expect(kept->data() == cached, "a recording takes blocks from the cache");
+    const void* freed = Buffer(allocator, 4096).data();
+    expect(allocator->stats().recorded_bytes == 4096 && allocator->stats().cached_bytes == 0, "and keeps its own");
+    expect(Buffer(allocator, 4000).data() == freed, "which are used again within");
+    allocator->use(nullptr);
+    {
+      Buffer outside(allocator, 4096);
+      expect(outside.data() != freed, "but not outside");
+      allocator->trim();
+      expect(allocator->stats().recorded_bytes == 4096, "trim leaves them");
+      try {
+        Buffer all(allocator, (1 << 20) - 8192);
+        expect(false, "they count as taken");
+      } catch (const Error&) {
+      }
+    }
+    allocator->close(*pool);
+    expect(allocator->stats().recorded_bytes == 0 && allocator->stats().cached_bytes == 8192, "until it ends");
+    kept.reset();
+    expect(allocator->stats().tensors == 0 && allocator->stats().cached_bytes == 8192 + 1024, "what lived on follows");
+  }
+  expect(memory.used == 0, "nothing is left when the allocator ends");
+}
+
 void test_block_sizes() {
   for (size_t bytes : {size_t{1}, size_t{512}, size_t{513}, size_t{100000}, size_t{1} << 30, (size_t{1} << 30) + 1}) {
     const size_t size = Allocator::block_size(bytes);
@@ -158,6 +190,7 @@ void test_library() {
 
 int main() {
   test_allocator();
+  test_recording_memory();
   test_block_sizes();
   test_plan_keys();
   test_batch_norm_grid();

@@ -1,7 +1,7 @@
 // Calls every function of the native addon with random arguments: node -r ts-node/register fuzz-child.ts SEED CALLS.
 // Prints a JSON line of what happened; run by fuzz.test.ts, in a process of its own because a bug would end it.
 import { native } from '../../lib/native';
-import type { DType, NativeTensor, TensorData } from '../../lib/native-addon';
+import type { DType, NativeRecording, NativeTensor, TensorData } from '../../lib/native-addon';
 
 type Args = unknown[];
 // The class is exported, but only to be called here: JavaScript never makes a tensor by itself.
@@ -23,6 +23,8 @@ const pick = <T>(list: readonly T[]): T => list[int(0, list.length - 1)];
 
 /** Tensors of earlier calls, live and disposed. */
 const pool: NativeTensor[] = [];
+/** Recordings of earlier calls, live and disposed of; some are left to the garbage collector. */
+const recordings: NativeRecording[] = [];
 /** ArrayBuffer as of ES2024, which Node.js 20 has. */
 type ResizableBuffer = new (bytes: number, options: object) => ArrayBuffer & { resize(bytes: number): void };
 /** Tensors made for the current call: what its getters dispose of. */
@@ -152,6 +154,45 @@ const any = (): NativeTensor =>
     () => u8(dims(1)),
     () => activation([2, 16, 3, 3], floating()),
   ])();
+/** Calls of ops, and now and then of what cannot be recorded, or what must not be done meanwhile. */
+function recordedWork(): () => void {
+  const work = Array.from({ length: int(0, 5) }, (): (() => unknown) => {
+    const name = pick(names.filter((n) => !n.includes('ecord') && n !== 'replay' && n !== 'NativeTensor'));
+    const [args, fits] = [
+      plausible[name](),
+      !/^(fromData|copyFrom|read|readSync|synchronize|setNumThreads)$/.test(name),
+    ];
+    return () => (fits || chance(0.02) ? collect(exported[name](...args)) : null);
+  });
+  if (chance(0.2)) {
+    work.push(
+      pick([
+        () => native.record('cpu', () => undefined),
+        () => native.replay(pick(recordings)),
+        () => native.disposeRecording(pick(recordings)),
+        () => pool.forEach((t) => t.dispose()),
+        () => current.forEach((t) => t.dispose()),
+        () => {
+          throw new Thrown('[work] thrown by the work');
+        },
+      ]),
+    );
+  }
+  return () => {
+    for (const call of work) {
+      try {
+        call();
+      } catch (error) {
+        if (chance(0.5)) throw error;
+      }
+    }
+  };
+}
+function anyRecording(): NativeRecording {
+  if (recordings.length > 0 && chance(0.5)) return pick(recordings);
+  const x = any();
+  return native.record('cpu', () => collect(native.clone(x)));
+}
 /** Two of one shape and dtype, in the same or different layouts. */
 function alike(): [NativeTensor, NativeTensor] {
   const [shape, dtype] = [[int(1, 3), channels(), int(1, 5), int(1, 5)], floating()];
@@ -193,6 +234,9 @@ const plausible: Record<string, () => Args> = {
   setNumThreads: () => ['cpu', int(1, 3)],
   numThreads: () => ['cpu'],
   cudaStatus: () => [],
+  record: () => ['cpu', recordedWork()],
+  replay: () => [anyRecording()],
+  disposeRecording: () => [anyRecording()],
   conv2d: () => {
     const c = convolution();
     return [activation(c.x, c.dtype), f32(c.weight), c.y[1], c.x[1], c.stride, c.padding];
@@ -255,15 +299,17 @@ const plausible: Record<string, () => Args> = {
     );
     return [
       parts,
-      i32(
-        [int(0, 9)],
-        parts.reduce((n, t) => n + t.shape[0], -1),
+      maybe(() =>
+        i32(
+          [int(0, 9)],
+          parts.reduce((n, t) => n + t.shape[0], -1),
+        ),
       ),
     ];
   },
   indexSelectBackward: () => {
     const [m, rest] = [int(0, 9), dims(int(0, 2))];
-    return [f32([m, ...rest]), i32([m], 9), int(0, 4), [int(0, 6), ...rest]];
+    return [f32([m, ...rest]), maybe(() => i32([m], 9)), int(0, 4), [int(0, 6), ...rest]];
   },
   relu: () => [activation(pooling().x, floating())],
   reluBackward: alike,
@@ -402,6 +448,7 @@ function wild(depth = 0): unknown {
     () => pick(numbers),
     () => (pool.length > 0 ? pick(pool) : null),
     () => (pool.length > 0 ? pick(pool) : null),
+    () => (recordings.length > 0 ? pick(recordings) : null),
     () =>
       pick([
         '',
@@ -510,6 +557,8 @@ async function main(): Promise<void> {
       const result = name === 'NativeTensor' && chance(0.5) ? new exported[name](...given) : exported[name](...given);
       if (result instanceof Promise) result.then(() => settled++, note);
       collect(result);
+      if (name === 'record') recordings.push(result as NativeRecording);
+      if (recordings.length > 8) recordings.splice(int(0, 8), 1);
       succeeded[name]++;
     } catch (error) {
       if (name !== 'NativeTensor') note(error);

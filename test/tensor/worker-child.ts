@@ -33,7 +33,7 @@ async function main(): Promise<void> {
   const before = native.memoryStats('cpu');
 
   const together = await Promise.all(['compute', 'compute', 'compute'].map((task) => message(start(task))));
-  for (let round = 0; round < 4; round++) await Promise.all(['busy', 'busy', 'loop'].map(terminated));
+  for (let round = 0; round < 4; round++) await Promise.all(['busy', 'replays', 'loop', 'record'].map(terminated));
   const exitCode = await exit(start('exit'));
   const thrower = start('throw');
   const thrown = await Promise.all([message(thrower).catch((e: Error) => e.message), exit(thrower)]);

@@ -20,6 +20,28 @@ switch (workerData.task) {
     for (let i = 0; i < 10; i++) void enqueue(50);
     parentPort.postMessage('busy');
     break;
+  case 'replays': {
+    // terminated with replays queued
+    const x = native.randn([8, 16, 32, 32], 1, 0, 0, 0, 1, 'cpu');
+    const w = native.randn([16, 16, 3, 3], 2, 0, 0, 0, 1, 'cpu');
+    const recording = native.record('cpu', () => {
+      for (let i = 0; i < 50; i++) native.conv2d(x, w, 16, 16, 1, 1);
+    });
+    for (let i = 0; i < 10; i++) native.replay(recording);
+    parentPort.postMessage('busy');
+    break;
+  }
+  case 'record': // terminated while recording
+    parentPort.postMessage('busy');
+    for (;;) {
+      const x = native.zeros([100, 100], 'float32', 'cpu');
+      const recording = native.record('cpu', () => {
+        for (let i = 0; i < 50; i++) native.relu(x);
+      });
+      native.replay(recording);
+      native.disposeRecording(recording);
+      native.readSync(x);
+    }
   case 'loop': // terminated inside native calls
     parentPort.postMessage('busy');
     for (;;) {

@@ -1,7 +1,6 @@
 import { native } from '../../native';
 import { needsGrad, record } from '../tape';
 import { Tensor } from '../tensor';
-import { tensor } from '../create';
 
 /** The same elements, row-major, under another shape. Activations in the device's own layout cannot be reshaped. */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
@@ -22,11 +21,20 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
  * @returns [M, …]
  */
 export function indexSelect(inputs: Tensor | readonly Tensor[], index: Tensor): Tensor {
-  const list: readonly Tensor[] = inputs instanceof Tensor ? [inputs] : inputs;
+  return select(inputs instanceof Tensor ? [inputs] : inputs, index);
+}
+
+/** Tensors, alike but for the first dimension, on top of each other. */
+export function concat(inputs: readonly Tensor[]): Tensor {
+  return select(inputs, null);
+}
+
+/** @param index null: all rows in their order */
+function select(list: readonly Tensor[], index: Tensor | null): Tensor {
   const y = new Tensor(
     native.indexSelect(
       list.map((x) => x.handle),
-      index.handle,
+      index?.handle ?? null,
     ),
   );
   if (needsGrad(...list)) {
@@ -35,24 +43,11 @@ export function indexSelect(inputs: Tensor | readonly Tensor[], index: Tensor): 
       shape: x.shape,
       first: list.slice(0, i).reduce((rows, { shape }) => rows + shape[0], 0),
     }));
-    record(y, list, [index.handle], ([savedIndex], dy) =>
+    record(y, list, index ? [index.handle] : [], ([savedIndex], dy) =>
       parts.map(({ wanted, first, shape }) =>
-        wanted ? native.indexSelectBackward(dy, savedIndex, first, shape) : null,
+        wanted ? native.indexSelectBackward(dy, savedIndex ?? null, first, shape) : null,
       ),
     );
   }
-  return y;
-}
-
-/** Tensors, alike but for the first dimension, on top of each other. */
-export function concat(inputs: readonly Tensor[]): Tensor {
-  const rows = inputs.reduce((n, { shape }) => n + shape[0], 0);
-  const index = tensor(
-    Int32Array.from({ length: rows }, (_, i) => i),
-    [rows],
-    { device: inputs[0]?.device },
-  );
-  const y = indexSelect(inputs, index);
-  index.dispose();
   return y;
 }

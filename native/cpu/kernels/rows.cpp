@@ -11,7 +11,7 @@ int64_t select_rows(const RowsPart* parts, int64_t count, const int32_t* index, 
   int64_t bad = 0;
 #pragma omp parallel for schedule(static) reduction(+ : bad) if (m * bytes > kParallel)
   for (int64_t i = 0; i < m; ++i) {
-    int64_t row = index[i], part = 0;
+    int64_t row = index ? index[i] : i, part = 0;
     while (part < count && row >= parts[part].rows) row -= parts[part++].rows;
     char* to = (char*)y + i * bytes;
     if (row < 0 || part == count) {
@@ -30,7 +30,7 @@ int64_t select_rows(const RowsPart* parts, int64_t count, const int32_t* index, 
 void add_rows(const float* dy, const int32_t* index, int64_t m, int64_t d, int64_t first, int64_t rows, float* dx) {
   memset(dx, 0, sizeof(float) * (size_t)(rows * d));
   for (int64_t i = 0; i < m; ++i) {
-    const int64_t row = index[i] - first;
+    const int64_t row = (index ? index[i] : i) - first;
     if (row < 0 || row >= rows) continue;
     float* to = dx + row * d;
     const float* from = dy + i * d;

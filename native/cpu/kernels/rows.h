@@ -10,6 +10,7 @@ struct RowsPart {
   int64_t rows;
 };
 
+// An index that is null is 0, 1, 2, …
 struct RowsKernels {
   // y[m] = the row index[m] of all parts on top of each other, `bytes` each. Returns the number of indices outside;
   // their rows become zeros.

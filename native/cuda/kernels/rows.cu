@@ -21,7 +21,8 @@ __device__ const char* find_row(const RowsPart* parts, int64_t count, int64_t ro
 template <typename W>
 __global__ void select_rows_kernel(const RowsPart* parts, int64_t count, const int32_t* index, int64_t bytes, W* y) {
   const int64_t words = bytes / static_cast<int64_t>(sizeof(W));
-  const W* from = reinterpret_cast<const W*>(find_row(parts, count, index[blockIdx.x], bytes));
+  const int64_t row = index ? index[blockIdx.x] : blockIdx.x;
+  const W* from = reinterpret_cast<const W*>(find_row(parts, count, row, bytes));
   W* to = y + blockIdx.x * words;
   for (int64_t i = threadIdx.x; i < words; i += blockDim.x) to[i] = from ? from[i] : W{};
 }
@@ -47,7 +48,7 @@ __global__ void add_rows_kernel(const float* dy, const int32_t* index, int64_t m
        j += static_cast<int64_t>(gridDim.y) * blockDim.x) {
     float total = 0;
     for (int64_t i = 0; i < m; ++i)
-      if (index[i] - first == row) total += dy[i * d + j];
+      if ((index ? index[i] : i) - first == row) total += dy[i * d + j];
     dx[row * d + j] = total;
   }
 }
@@ -65,7 +66,7 @@ void select_rows(const Launch& on, const RowsPart* parts, int64_t count, const i
   else
     launch(on, grid, dim3(kThreads), 0, select_rows_kernel<uint8_t>, parts, count, index, bytes,
            static_cast<uint8_t*>(y));
-  launch(on, dim3(1), dim3(kThreads), 0, report_rows_kernel, parts, count, index, m, report);
+  if (index) launch(on, dim3(1), dim3(kThreads), 0, report_rows_kernel, parts, count, index, m, report);
 }
 
 void add_rows(const Launch& on, const float* dy, const int32_t* index, int64_t m, int64_t d, int64_t first,

@@ -11,6 +11,7 @@ struct RowsPart {
   int64_t rows;
 };
 
+// An index that is null is 0, 1, 2, …
 // y[i] = row index[i] of all parts on top of each other, in rows of `bytes`; parts is in device memory. A row that is
 // not there becomes zeros and is reported.
 void select_rows(const Launch& on, const RowsPart* parts, int64_t count, const int32_t* index, int64_t m, int64_t bytes,

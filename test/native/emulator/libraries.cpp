@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "cuda/convolution_plan.h"
 #include "cuda/gemm.h"
+#include "cuda/kernels/launch.h"
 
 namespace slimclr::cuda {
 
@@ -23,10 +24,12 @@ class PlainPlan : public ConvolutionPlan {
   size_t workspace_bytes() const override { return 64; }
   std::string name() const override { return "loops"; }
   void run(void* x, void* w, void* y, void*) const override {
-    if (s_.precision == Precision::bf16)
-      run_as(static_cast<bf16*>(x), static_cast<bf16*>(w), static_cast<bf16*>(y));
-    else
-      run_as(static_cast<float*>(x), static_cast<float*>(w), static_cast<float*>(y));
+    emulator::enqueue([plan = *this, x, w, y] {
+      if (plan.s_.precision == Precision::bf16)
+        plan.run_as(static_cast<bf16*>(x), static_cast<bf16*>(w), static_cast<bf16*>(y));
+      else
+        plan.run_as(static_cast<float*>(x), static_cast<float*>(w), static_cast<float*>(y));
+    });
   }
 
  private:
@@ -87,13 +90,15 @@ std::string Gemm::version() { return "emulated"; }
 size_t Gemm::workspace_bytes() { return 64; }
 void Gemm::run(const char*, char transa, char transb, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
                const float* b, int64_t ldb, float beta, float* c, int64_t ldc, void*) {
-  for (int64_t i = 0; i < m; ++i)
-    for (int64_t j = 0; j < n; ++j) {
-      float sum = 0;
-      for (int64_t l = 0; l < k; ++l)
-        sum += (transa == 'T' ? a[l * lda + i] : a[i * lda + l]) * (transb == 'T' ? b[j * ldb + l] : b[l * ldb + j]);
-      c[i * ldc + j] = (beta != 0 ? beta * c[i * ldc + j] : 0) + sum;
-    }
+  emulator::enqueue([=] {
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        float sum = 0;
+        for (int64_t l = 0; l < k; ++l)
+          sum += (transa == 'T' ? a[l * lda + i] : a[i * lda + l]) * (transb == 'T' ? b[j * ldb + l] : b[l * ldb + j]);
+        c[i * ldc + j] = (beta != 0 ? beta * c[i * ldc + j] : 0) + sum;
+      }
+  });
 }
 
 }  // namespace slimclr::cuda

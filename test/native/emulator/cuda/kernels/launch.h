@@ -1,4 +1,4 @@
-// Takes the place of native/cuda/kernels/launch.h: a launch runs the kernel at once.
+// Takes the place of native/cuda/kernels/launch.h: a launch runs the kernel at once, or when its graph is launched.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,6 +13,8 @@
 namespace emulator {
 // Runs thread() for every thread of the grid.
 void run(const char* op, dim3 blocks, dim3 threads, size_t shared, const std::function<void()>& thread);
+// Does work of the stream at once, or puts it into the graph that this thread captures.
+void enqueue(std::function<void()> work);
 }  // namespace emulator
 
 namespace slimclr::cuda {
@@ -29,7 +31,7 @@ void allow_shared(const Launch&, void (*)(P...), size_t) {}
 template <typename... P, typename... A>
 void launch(const Launch& on, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A&&... args) {
   std::tuple<P...> values(std::forward<A>(args)...);
-  emulator::run(on.op, grid, block, shared, [&] { std::apply(kernel, values); });
+  emulator::enqueue([=, op = on.op] { emulator::run(op, grid, block, shared, [&] { std::apply(kernel, values); }); });
 }
 
 constexpr int kThreads = 256;

@@ -5,7 +5,7 @@ export { ConfigError, readSettings, resolveConfig, type RunConfig, type Settings
 export { prepareDevice } from './device';
 export { embed, type Rows } from './embed';
 export { loadEncoder } from './encoder';
-export { evaluateCheckpoint, evaluateKnn, frozenFeatures, type EvaluateOptions } from './evaluate';
+export { evaluateCheckpoint, evaluateKnn, evaluateLinear, frozenFeatures, type EvaluateOptions } from './evaluate';
 export { exportNetwork, type StandaloneNetwork } from './export';
 export { extractFeatures, fingerprint, type FeatureSet } from './features';
 export { importCheckpoint, type ImportOptions } from './import';
@@ -14,6 +14,7 @@ export { linearAccuracy, type LinearProbeOptions } from './linear-probe';
 export { readNetwork, type NetworkOptions, type StoredNetwork } from './network';
 export { loadPictures, type Pictures } from './pictures';
 export { readProbe, type ProbeSettings } from './probe-config';
+export { computedFeatures, randomCropFeatures, type ProbeBatch, type ProbeFeatures } from './probe-features';
 export { pretrain, RunError, runFiles, type PretrainOptions, type PretrainResult } from './pretrain';
 export { consoleReport, type Report, type RunEvent } from './report';
 export { normalisation, Views, type ViewSettings } from './views';

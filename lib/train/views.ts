@@ -30,8 +30,8 @@ function augmentations(recipe: Recipe): { query: AugmentRecipeName; key: Augment
   return recipe === 'mocov3' ? { query: 'mocov3-view1', key: 'mocov3-view2' } : { query: recipe, key: recipe };
 }
 
-// Philox streams of the two views, beyond those of the parameters (from 0) and of the queue (2^20).
-const viewStreams = { query: 2 ** 20 + 1, key: 2 ** 20 + 2 };
+// Philox streams of the views, beyond those of the parameters (from 0) and of the queue (2^20).
+const viewStreams = { query: 2 ** 20 + 1, key: 2 ** 20 + 2, crops: 2 ** 20 + 4 };
 
 /** What {@link Views} needs of a run's settings. */
 export type ViewSettings = Pick<CheckpointConfig, 'recipe' | 'image' | 'seed' | 'precision'> &
@@ -39,7 +39,7 @@ export type ViewSettings = Pick<CheckpointConfig, 'recipe' | 'image' | 'seed' | 
 
 /**
  * Turns decoded pictures into the network's input on the device. A source that is in memory is copied to the device
- * once. Call `training` and `evaluation` in a scope.
+ * once. Call its methods in a scope.
  */
 export class Views {
   private readonly resident: Tensor | null;
@@ -86,6 +86,18 @@ export class Views {
     const centreResize = image <= 64 ? image : Math.round((image * 256) / 224);
     const pictures = this.place(batch);
     return this.render(pictures, augmentParams({ centreResize }, pictures.sizes, { seed: 0, offset: this.drawn }));
+  }
+
+  /**
+   * One random crop of each picture, which shows at least 0.08 of it, flipped or not (recipe `normal`), [N, 3, image,
+   * image]: what linear probes are trained on.
+   * @param drawn as of {@link training}
+   */
+  crops(batch: Batch, drawn: number): Tensor {
+    this.drawn.copyFrom([drawn]);
+    const pictures = this.place(batch);
+    const options = { seed: this.settings.seed, stream: viewStreams.crops, offset: this.drawn };
+    return this.render(pictures, augmentParams('normal', pictures.sizes, options));
   }
 
   dispose(): void {

@@ -10,7 +10,7 @@ export class CheckpointError extends Error {
 /** The settings that say what was computed, without the paths and the free choices of one machine. */
 export type CheckpointConfig = Omit<
   RunConfig,
-  'data' | 'init' | 'device' | 'threads' | 'evalEvery' | 'checkpointEvery' | 'logEvery' | 'diagnoseEvery'
+  'data' | 'init' | 'device' | 'threads' | 'evalEvery' | 'checkpointEvery' | 'keepEvery' | 'logEvery' | 'diagnoseEvery'
 >;
 
 /** Where a run stands, beside its tensors. */

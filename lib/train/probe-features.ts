@@ -3,8 +3,7 @@ import type { SlimmableResNet } from '../nn';
 import { noGrad, scope, tensor, type Device, type Tensor } from '../tensor';
 import type { FeatureSet } from './features';
 import { decodeConcurrency } from './pictures';
-import type { Views} from './views';
-import { type ViewSettings } from './views';
+import type { Views, ViewSettings } from './views';
 
 /** One step's worth of frozen features to train probes on. */
 export interface ProbeBatch {

@@ -128,6 +128,21 @@ export class Views {
   }
 }
 
+/** What a method makes a step of: two views, or a view and labels. */
+export function stepInput(
+  views: Views,
+  method: CheckpointConfig['method'],
+  batch: Batch,
+  drawn: number,
+): { x: Tensor; target: Tensor } {
+  if (method === 'supervised') {
+    const { query, labels } = views.labelled(batch, drawn);
+    return { x: query, target: labels };
+  }
+  const { query, key } = views.training(batch, drawn);
+  return { x: query, target: key };
+}
+
 /** The pixels of a batch's pictures alone, where it is a part of another: pictures from files lie one after the other. */
 function ownPixels({ pixels, offsets, sizes }: Batch): Pick<Batch, 'pixels' | 'offsets'> {
   const [begin, last] = [offsets[0], offsets.length - 1];

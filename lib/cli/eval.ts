@@ -46,8 +46,12 @@ export function addEval(program: Command, context: Context): void {
       'after',
       `${notes}
 
+--views random is the paper's evaluation: the network computes the features of random crops anew in every epoch, so
+that each epoch costs what --views center costs once. Ctrl-C ends it; nothing is kept.
+
 Examples:
   $ slimclr eval linear --checkpoint run/checkpoint.safetensors --data photos
+  $ slimclr eval linear --checkpoint run/checkpoint.safetensors --data photos --views random
   $ slimclr eval linear --config recipes/linear-moco-v2.yaml --checkpoint run/checkpoint.safetensors --data photos`,
     )
     .action((options: EvalOptions & { config?: string }) => {

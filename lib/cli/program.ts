@@ -7,6 +7,7 @@ import { addEval } from './eval';
 import { addExport } from './export';
 import { addImport } from './import';
 import { addInspect } from './inspect';
+import { addLandscape } from './landscape';
 import type { Output } from './output';
 import { version } from './package-root';
 import { addPretrain } from './pretrain';
@@ -57,6 +58,7 @@ function createProgram(context: Context): Command {
     addImport,
     addExport,
     addInspect,
+    addLandscape,
     addReport,
     addBench,
     addDoctor,

@@ -5,7 +5,7 @@ import type { Context } from './program';
 const notes = `
 The page shows losses, kNN accuracy and learning rate over the epochs, accuracy over parameters and MACs, the settings in
 full and, of a run with --diagnose-every, how the widths disturb each other, whether embeddings collapse, and the way of
-the weights. It needs no network and holds no scripts. A run may still be going on.
+the weights; after slimclr landscape, the training loss around that way. It needs no network and holds no scripts. A run may still be going on.
 
 Examples:
   $ slimclr pretrain --data photos --diagnose-every 50 --out run

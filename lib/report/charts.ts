@@ -1,6 +1,6 @@
 import type { RunConfig } from '../train';
 import { trajectory } from '../train/diagnostics';
-import { layerChart, lineChart, type Series } from './plots';
+import { contourChart, layerChart, lineChart, type Series } from './plots';
 import type { RunData } from './run-folder';
 
 /** A heading with charts below it; charts that have no data are left out. */
@@ -12,7 +12,7 @@ export interface Section {
 
 /** The charts of a run, by section. */
 export function sectionsOf(run: RunData): Section[] {
-  const all = [training(run), costs(run), interference(run), layers(run), collapse(run), weights(run)];
+  const all = [training(run), costs(run), interference(run), layers(run), collapse(run), weights(run), landscape(run)];
   return all.filter(({ charts }) => charts.length > 0);
 }
 
@@ -274,6 +274,41 @@ function weights({ config, diagnoses }: RunData): Section {
     title: 'Trajectory',
     text: 'Where the weights that the widths share went, in the plane in which they went farthest. A straight way is one purpose; turns and circles are disagreement or noise.',
     charts: present([chart(full), ...subs.slice(-1).map(chart)]),
+  };
+}
+
+function landscape({ config, landscape: found }: RunData): Section {
+  if (!found) return { title: '', charts: [] };
+  const { x, y, variance, losses, final, trajectory, pictures } = found;
+  const alone = trajectory.filter(({ epoch }) => epoch <= config.slowStart).length;
+  const split = slowStartOf(config) && alone < trajectory.length ? Math.max(alone - 1, 0) : 0;
+  const way = trajectory.map(({ epoch, ...point }, t) => ({
+    ...point,
+    label: t === 0 || t === trajectory.length - 1 ? `epoch ${short(epoch)}` : '',
+  }));
+  const axis = (n: number) => `component ${n + 1} (${Math.round(100 * variance[n])} % of the variance)`;
+  const chart = (name: string) => {
+    const end = at(final, name);
+    return contourChart({
+      title: `Loss of width ${name} around the way of the weights`,
+      note: `The darker, the higher${end === null ? '' : `; ${short(end)} at the end of the way`}.`,
+      x: axis(0),
+      y: axis(1),
+      grid: { x, y, values: Object.hasOwn(losses, name) ? losses[name] : [] },
+      series: split
+        ? [
+            { name: 'full network alone', points: way.slice(0, split + 1) },
+            { name: 'all widths', points: way.slice(split) },
+          ]
+        : [{ name: 'all widths', points: way }],
+    });
+  };
+  return {
+    title: 'Loss landscape',
+    text:
+      `The training loss of ${pictures} pictures, width by width, in the plane of the first two principal components of the ` +
+      'shared weights, with the way that they went. Both axes count distances from the last weights.',
+    charts: present(names(config).map(chart)),
   };
 }
 

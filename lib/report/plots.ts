@@ -104,6 +104,70 @@ function eventMarks(event: { x: number; label: string }, [from, to]: number[]) {
   ];
 }
 
+export interface ContourChart extends Pick<Chart, 'title' | 'note' | 'x' | 'y' | 'series'> {
+  /** Where values stand, ascending and evenly apart, and the values, row by row: `values[y][x]`. */
+  grid: { x: readonly number[]; y: readonly number[]; values: readonly (readonly (number | null)[])[] };
+}
+
+const contourCount = 10;
+
+/** Filled contours, darker the higher, under lines; x and y have the same scale. Null where there is nothing to draw. */
+export function contourChart({ grid, series, ...chart }: ContourChart): string | null {
+  const values = grid.values.flat();
+  const known = values.filter((v) => v !== null).sort((a, b) => a - b);
+  if (known.length === 0) return null;
+  // Every band covers as much of the plane: a loss rises steeply at the rim.
+  const thresholds = Array.from(
+    { length: contourCount },
+    (_, i) => known[Math.floor(((i + 0.5) * known.length) / contourCount)],
+  );
+  // A value stands in the middle of its cell.
+  const cell = (along: readonly number[]) => (along[1] - along[0]) / 2;
+  const bounds = {
+    x1: grid.x[0] - cell(grid.x),
+    x2: grid.x[grid.x.length - 1] + cell(grid.x),
+    y1: grid.y[0] - cell(grid.y),
+    y2: grid.y[grid.y.length - 1] + cell(grid.y),
+  };
+  const drawn = series.map((s, n) => ({ ...s, ...styleOf(n + 1) }));
+  const axis = { labelArrow: 'none', ticks: 5 };
+  const svg = draw({
+    width,
+    ...margins,
+    height: width - margins.marginLeft - margins.marginRight + margins.marginTop + margins.marginBottom,
+    x: { ...axis, label: chart.x, domain: [bounds.x1, bounds.x2] },
+    y: { ...axis, label: chart.y, domain: [bounds.y1, bounds.y2] },
+    ariaLabel: chart.title,
+    marks: [
+      // What is beyond all numbers is at least as high as the highest.
+      Plot.contour(
+        values.map((v) => v ?? known[known.length - 1]) as unknown as Plot.Data,
+        {
+          ...bounds,
+          width: grid.x.length,
+          height: grid.y.length,
+          value: (v: number) => v,
+          thresholds: [...new Set(thresholds)],
+          fill: 'var(--series-1)',
+          fillOpacity: 0.09,
+          stroke: 'var(--series-1)',
+          strokeOpacity: 0.5,
+        } as object,
+      ),
+      ...drawn.flatMap((s) => [
+        Plot.line(s.points, { x: 'x', y: 'y', stroke: s.stroke, strokeDasharray: s.strokeDasharray, strokeWidth: 2 }),
+        Plot.dot(s.points, { x: 'x', y: 'y', fill: s.stroke, r: 3 }),
+      ]),
+      Plot.text(series.flatMap((s) => s.points).filter(label), { x: 'x', y: 'y', text: label, dy: -10, ...ink }),
+    ],
+  });
+  return figure(
+    chart,
+    svg.replace('<svg', '<svg role="img"'),
+    drawn.length > 1 ? drawn.map((s) => key(s.name, s.stroke, s.strokeDasharray)) : [],
+  );
+}
+
 export interface LayerChart extends Pick<Chart, 'title' | 'note' | 'x'> {
   /** Values by layer, from first to last, of every series. */
   series: readonly { name: string; values: ReadonlyMap<string, number | null> }[];

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { readJsonl, type JsonRecord } from '../io';
@@ -27,12 +27,30 @@ const diagnosisLine = z.object({
   }),
 });
 
+const finite = z.array(z.number()).max(1000);
+const landscapeFile = z
+  .object({
+    pictures: z.number(),
+    step: z.number(),
+    x: finite.min(3),
+    y: finite.min(3),
+    variance: z.array(z.number()).length(2),
+    losses: z.record(z.string(), z.array(z.array(value))),
+    final: byName,
+    trajectory: z.array(z.object({ epoch: z.number(), x: z.number(), y: z.number() })).min(2),
+  })
+  .refine(({ x, y, losses }) =>
+    Object.values(losses).every((rows) => rows.length === y.length && rows.every((row) => row.length === x.length)),
+  );
+
 export interface RunData {
   folder: string;
   config: RunConfig;
   steps: z.output<typeof stepLine>[];
   evaluations: z.output<typeof knnLine>[];
   diagnoses: z.output<typeof diagnosisLine>[];
+  /** What slimclr landscape computed; null where it has not. */
+  landscape: z.output<typeof landscapeFile> | null;
   /** By width; null where the network cannot be made. */
   costs: Record<string, WidthCosts> | null;
   /** What a reader should know of the files, in sentences. */
@@ -77,7 +95,20 @@ export function readRun(folder: string): RunData {
   } catch (error) {
     remarks.push(`Parameters and MACs are missing: ${(error as Error).message}`);
   }
-  return { folder, config, steps, evaluations, diagnoses, costs, remarks };
+  const landscape = readLandscape(join(folder, runFiles.landscape), remarks);
+  return { folder, config, steps, evaluations, diagnoses, landscape, costs, remarks };
+}
+
+function readLandscape(file: string, remarks: string[]): RunData['landscape'] {
+  if (!existsSync(file)) return null;
+  try {
+    const { success, data } = landscapeFile.safeParse(JSON.parse(readFileSync(file, 'utf8')));
+    if (success) return data;
+  } catch {
+    // told below
+  }
+  remarks.push(`${runFiles.landscape} could not be used; make it anew with slimclr landscape.`);
+  return null;
 }
 
 function completeConfig(file: string): RunConfig {

@@ -10,7 +10,16 @@ export class CheckpointError extends Error {
 /** The settings that say what was computed, without the paths and the free choices of one machine. */
 export type CheckpointConfig = Omit<
   RunConfig,
-  'data' | 'init' | 'device' | 'threads' | 'evalEvery' | 'checkpointEvery' | 'logEvery' | 'diagnoseEvery' | 'eager'
+  | 'data'
+  | 'init'
+  | 'device'
+  | 'threads'
+  | 'evalEvery'
+  | 'checkpointEvery'
+  | 'keepEvery'
+  | 'logEvery'
+  | 'diagnoseEvery'
+  | 'eager'
 >;
 
 /** Where a run stands, beside its tensors. */

@@ -159,6 +159,10 @@ export const settingsSchema = z.strictObject({
     ...integer(1, '--checkpoint-every', 'epochs between checkpoints'),
     free: true,
   }),
+  keepEvery: setting(z.int().min(0).default(0), {
+    ...integer(0, '--keep-every', 'epochs between checkpoints that are kept, for slimclr landscape, 0: none'),
+    free: true,
+  }),
   logEvery: setting(z.int().min(1).default(10), {
     ...integer(1, '--log-every', 'steps between log lines'),
     free: true,

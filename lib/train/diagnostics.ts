@@ -234,20 +234,37 @@ function scramble(n: number): number {
 export function trajectory(points: readonly Float32Array[]): { path: [x: number, y: number][]; shares: number[] } {
   const last = points[points.length - 1];
   const differences = new Matrix(points.map((point) => Array.from(point, (value, i) => value - last[i])));
-  const centred = differences.clone().center('column');
-  const { eigenvectorMatrix, realEigenvalues } = new EigenvalueDecomposition(centred.mmul(centred.transpose()), {
-    assumeSymmetric: true,
-  });
+  return principalComponents(differences.mmul(differences.transpose()));
+}
+
+/**
+ * Principal components of points that are known by their inner products, as those of networks' weights can be.
+ * @param gram inner products of the points' differences to the last one
+ * @returns of the first two components: `path`, the points in their plane, seen from the last one; `shares` of the
+ * variance; `components`, the factors that add up the points' differences to a direction of length 1
+ */
+export function principalComponents(gram: Matrix): {
+  path: [x: number, y: number][];
+  shares: number[];
+  components: number[][];
+} {
+  const centred = gram.clone().center('column').center('row');
+  const { eigenvectorMatrix, realEigenvalues } = new EigenvalueDecomposition(centred, { assumeSymmetric: true });
   const all = realEigenvalues.reduce((a, b) => a + Math.max(b, 0), 0);
   const order = realEigenvalues.map((_, i) => i).sort((a, b) => realEigenvalues[b] - realEigenvalues[a]);
   const axes = order.slice(0, 2).map((i) => {
+    const vector = eigenvectorMatrix.getColumn(i);
     const length = Math.sqrt(Math.max(realEigenvalues[i], 0));
-    const scores = eigenvectorMatrix.getColumn(i).map((value) => value * length);
-    const end = scores[scores.length - 1];
-    return scores.map((score) => score - end);
+    const end = vector[vector.length - 1];
+    return {
+      scores: vector.map((value) => (value - end) * length),
+      components: vector.map((value) => (length > 0 ? value / length : 0)),
+      share: all > 0 ? Math.max(realEigenvalues[i], 0) / all : 0,
+    };
   });
   return {
-    path: points.map((_, t) => [axes[0][t], axes[1][t]]),
-    shares: order.slice(0, 2).map((i) => (all > 0 ? Math.max(realEigenvalues[i], 0) / all : 0)),
+    path: axes[0].scores.map((x, t) => [x, axes[1].scores[t]]),
+    shares: axes.map(({ share }) => share),
+    components: axes.map(({ components }) => components),
   };
 }

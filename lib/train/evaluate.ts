@@ -1,14 +1,16 @@
-import { DataError, scanImageFolder } from '../data';
+import { DataError, scanImageFolder, type ImageSource } from '../data';
 import type { SlimmableResNet } from '../nn';
 import type { Device } from '../tensor';
 import { prepareDevice } from './device';
 import { loadEncoder } from './encoder';
 import { extractFeatures, fingerprint, type FeatureSet } from './features';
 import { knnAccuracy, type KnnAccuracyOptions } from './knn';
-import { linearAccuracy, type LinearProbeOptions } from './linear-probe';
+import { linearAccuracy } from './linear-probe';
 import { loadPictures, type Pictures } from './pictures';
+import { checkProbe, type ProbeSettings } from './probe-config';
+import { computedFeatures, randomCropFeatures } from './probe-features';
 import type { Report } from './report';
-import type { ViewSettings } from './views';
+import { Views, type ViewSettings } from './views';
 
 /**
  * Features of labelled pictures to train and to test on, from a frozen network.
@@ -21,15 +23,19 @@ export async function frozenFeatures(
   device: Device,
   signal?: AbortSignal,
 ): Promise<{ train: FeatureSet; test: FeatureSet }> {
-  if (!pictures.test || !pictures.train.labels) {
-    throw new DataError(
-      '[evaluate] expected pictures in class folders, train/CLASS/* and test/CLASS/*, received pictures without ' +
-        (pictures.train.labels ? 'a test set' : 'classes'),
-    );
-  }
-  const train = await extractFeatures(encoder, pictures.train, settings, device, signal);
-  const test = await extractFeatures(encoder, pictures.test, settings, device, signal);
-  return { train, test };
+  const { train, test } = labelled(pictures);
+  return {
+    train: await extractFeatures(encoder, train, settings, device, signal),
+    test: await extractFeatures(encoder, test, settings, device, signal),
+  };
+}
+
+function labelled({ train, test }: Pictures): { train: ImageSource; test: ImageSource } {
+  if (test && train.labels) return { train, test };
+  throw new DataError(
+    '[evaluate] expected pictures in class folders, train/CLASS/* and test/CLASS/*, received pictures without ' +
+      (train.labels ? 'a test set' : 'classes'),
+  );
 }
 
 /**
@@ -45,6 +51,35 @@ export async function evaluateKnn(
 ): Promise<Record<string, number>> {
   const { train, test } = await frozenFeatures(encoder, pictures, settings, device, signal);
   return knnAccuracy(train, test, pictures.classes.length, device, options);
+}
+
+/**
+ * Accuracy of linear probes of every width of a network, by width.
+ * @param encoder frozen, in evaluation mode
+ */
+export async function evaluateLinear(
+  encoder: SlimmableResNet,
+  pictures: Pictures,
+  settings: ViewSettings,
+  device: Device,
+  { report, ...options }: ProbeSettings & { report?: Report } = {},
+): Promise<Record<string, number>> {
+  const { views: kind, ...probe } = checkProbe(options);
+  const classes = pictures.classes.length;
+  if (kind === 'center') {
+    const { train, test } = await frozenFeatures(encoder, pictures, settings, device);
+    return linearAccuracy(computedFeatures(train, device), test, classes, device, { ...probe, report });
+  }
+  const { train, test } = labelled(pictures);
+  const cropped = { ...settings, seed: probe.seed };
+  const views = new Views(train, cropped, device);
+  try {
+    const features = await randomCropFeatures(encoder, train, views, cropped);
+    const testFeatures = await extractFeatures(encoder, test, settings, device);
+    return await linearAccuracy(features, testFeatures, classes, device, { ...probe, report });
+  } finally {
+    views.dispose();
+  }
 }
 
 /** Where a checkpoint is evaluated, and on what. */
@@ -67,7 +102,7 @@ export interface EvaluateOptions {
  * @throws DataError, CheckpointError, SafetensorsError
  */
 export async function evaluateCheckpoint(
-  what: { knn: KnnAccuracyOptions } | { linear: LinearProbeOptions },
+  what: { knn: KnnAccuracyOptions } | { linear: ProbeSettings },
   { checkpoint: file, data, limit = 0, device: name = 'auto', threads = 0, report = () => {} }: EvaluateOptions,
 ): Promise<{ accuracy: Record<string, number>; chance: number }> {
   const folder = await scanImageFolder(data);
@@ -77,16 +112,15 @@ export async function evaluateCheckpoint(
     const before = await fingerprint(encoder);
     const pictures = await loadPictures(folder, { ...network.views, limit }, report);
     report({ type: 'message', text: `computing features at widths ${encoder.widths.join(', ')}` });
-    const { train, test } = await frozenFeatures(encoder, pictures, network.views, device);
-    const classes = pictures.classes.length;
     const accuracy =
       'knn' in what
-        ? await knnAccuracy(train, test, classes, device, what.knn)
-        : await linearAccuracy(train, test, classes, device, what.linear);
+        ? await evaluateKnn(encoder, pictures, network.views, device, what.knn)
+        : await evaluateLinear(encoder, pictures, network.views, device, { ...what.linear, report });
     if ((await fingerprint(encoder)) !== before)
       throw new Error('[evaluate] the network changed while it was evaluated');
-    return { accuracy, chance: 1 / classes };
+    return { accuracy, chance: 1 / pictures.classes.length };
   } finally {
+    report({ type: 'end' });
     encoder.dispose();
   }
 }

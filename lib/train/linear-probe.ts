@@ -1,4 +1,3 @@
-import { Philox, permutation } from '../data';
 import { fixedChannels, Initializer, SlimmableLinear, SwitchableLinear } from '../nn';
 import { learningRate, SGD } from '../optim';
 import {
@@ -9,7 +8,6 @@ import {
   scope,
   softmax,
   softmaxCrossEntropy,
-  synchronize,
   tensor,
   type Device,
   type Tensor,
@@ -17,16 +15,18 @@ import {
 import type { FeatureSet } from './features';
 import { countCorrect } from './knn';
 import { checkProbe, type ProbeSettings } from './probe-config';
+import type { ProbeFeatures } from './probe-features';
+import type { Report } from './report';
 
-export interface LinearProbeOptions extends ProbeSettings {
-  /** Told after each epoch. */
-  onEpoch?: (epoch: number, epochs: number) => void;
+/** All settings but `views`, which the training features have settled. */
+export interface LinearProbeOptions extends Omit<ProbeSettings, 'views'> {
+  report?: Report;
 }
 
-// Philox stream of the order of training.
-const orderStream = 2 ** 20 + 3;
 /** Steps enqueued before waiting for the device, so that the queue of work stays short. */
 const stepsAhead = 16;
+/** Between lines of progress. */
+const lineMs = 5000;
 
 /**
  * Top-1 accuracy of linear classifiers trained on frozen features, one for every width (method.md, "Evaluation"): SGD
@@ -35,48 +35,61 @@ const stepsAhead = 16;
  * @returns shares from 0 to 1 by width
  */
 export async function linearAccuracy(
-  train: FeatureSet,
+  train: ProbeFeatures,
   test: FeatureSet,
   classes: number,
   device: Device,
-  { onEpoch, ...settings }: LinearProbeOptions = {},
+  { report = () => {}, ...settings }: LinearProbeOptions = {},
 ): Promise<Record<string, number>> {
-  const { probe, loss, features, lr, lrMode, epochs, batch, seed } = checkProbe(settings);
+  const { probe, loss, features: scaling, lr, lrMode, epochs, batch, seed } = checkProbe(settings);
   const Linear = probe === 'switchable' ? SwitchableLinear : SlimmableLinear;
-  const layer = new Linear(new Initializer(seed, device), train.dims, fixedChannels(classes, train.dims));
+  const layer = new Linear(new Initializer(seed, device), test.dims, fixedChannels(classes, test.dims));
   const optimizer = new SGD(layer.parameters(), { momentum: 0.9, weightDecay: 0 });
-  const factors = train.features.map((rows, i) => (features === 'raw' ? 1 : 1 / meanLength(rows, train.dims[i])));
-  const logitsOf = (set: FeatureSet, rows: Int32Array, i: number) =>
-    layer.forward(gather(set.features[i], set.dims[i], rows, factors[i], device), i);
-  const count = train.labels.length;
+  const logitsOf = (x: Tensor, i: number) => layer.forward(scaling === 'raw' ? x : scale(x, 1 / train.lengths[i]), i);
   const schedule = { mode: lrMode, lr, steps: epochs, milestones: [0.6 * epochs, 0.8 * epochs] };
+  const stepsPerEpoch = train.stepsPerEpoch(batch);
+  const steps = epochs * stepsPerEpoch;
+  report({ type: 'start', epochs, steps, slowStartSteps: 0, slimCost: 1 });
   try {
     let step = 0;
-    for (let epoch = 0; epoch < epochs; epoch++) {
-      optimizer.setLearningRate(learningRate(schedule, epoch));
-      const order = permutation(count, new Philox(seed, orderStream, epoch));
-      for (let begin = 0; begin < count; begin += batch) {
-        const rows = order.subarray(begin, begin + batch);
-        scope(() => {
-          const labels = tensor(
-            rows.map((row) => train.labels[row]),
-            [rows.length],
-            { device },
-          );
-          const logits = train.dims.map((_, i) => logitsOf(train, rows, i));
-          optimizer.zeroGrad();
-          backward(probeLoss(logits, labels, loss === 'distill'));
-          optimizer.step();
-        });
-        if (++step % stepsAhead === 0) await synchronize(device);
+    let told = { step, at: performance.now() };
+    for await (const { epoch, labels, features } of train.batches({ epochs, batch, seed })) {
+      const rate = learningRate(schedule, epoch);
+      optimizer.setLearningRate(rate);
+      const losses = scope(() => {
+        const logits = features().map(logitsOf);
+        const perWidth = probeLosses(logits, tensor(labels, [labels.length], { device }), loss === 'distill');
+        optimizer.zeroGrad();
+        backward(perWidth.reduce((sum, own) => add(sum, own)));
+        optimizer.step();
+        return perWidth;
+      });
+      if (++step % stepsAhead === 0 || step === steps) {
+        const values = await Promise.all(losses.map((own) => own.item()));
+        const ms = (performance.now() - told.at) / (step - told.step);
+        if (performance.now() - told.at > lineMs) {
+          told = { step, at: performance.now() };
+          const total = values.reduce((sum, own) => sum + own);
+          const byWidth = Object.fromEntries(values.map((own, i) => [String(test.widths[i]), own]));
+          const place = {
+            step,
+            epoch: step / stepsPerEpoch,
+            lr: rate,
+            ms,
+            imagesPerSecond: (1000 * labels.length) / ms,
+          };
+          report({ type: 'step', ...place, loss: total, losses: byWidth });
+        }
+        report({ type: 'progress', step });
       }
-      onEpoch?.(epoch + 1, epochs);
+      for (const own of losses) own.dispose();
     }
     const accuracy: Record<string, number> = {};
-    const rows = Int32Array.from(test.labels.keys());
+    const count = test.labels.length;
     for (const [i, width] of test.widths.entries()) {
-      const scores = scope(() => noGrad(() => logitsOf(test, rows, i)));
-      accuracy[String(width)] = countCorrect((await scores.data()) as Float32Array, test.labels, classes) / rows.length;
+      const rows = () => tensor(test.features[i], [count, test.dims[i]], { device });
+      const scores = scope(() => noGrad(() => logitsOf(rows(), i)));
+      accuracy[String(width)] = countCorrect((await scores.data()) as Float32Array, test.labels, classes) / count;
       scores.dispose();
     }
     return accuracy;
@@ -86,27 +99,11 @@ export async function linearAccuracy(
   }
 }
 
-/** Sum over widths of the cross entropy; sub-widths mix it with that against the full width's probabilities. */
-function probeLoss(logits: readonly Tensor[], labels: Tensor, distill: boolean): Tensor {
+/** By width, the cross entropy; sub-widths mix it with that against the full width's probabilities. */
+function probeLosses(logits: readonly Tensor[], labels: Tensor, distill: boolean): Tensor[] {
   const teacher = distill ? softmax(logits[0]) : null;
-  const losses = logits.map((own, i) => {
+  return logits.map((own, i) => {
     const loss = softmaxCrossEntropy(own, labels);
     return teacher && i > 0 ? scale(add(loss, softmaxCrossEntropy(own, teacher)), 0.5) : loss;
   });
-  return losses.reduce((sum, loss) => add(sum, loss));
-}
-
-/** Root mean square length of the rows; 1 where all are zero. */
-function meanLength(rows: Float32Array, dim: number): number {
-  let squares = 0;
-  for (const x of rows) squares += x * x;
-  return Math.sqrt((squares * dim) / rows.length) || 1;
-}
-
-function gather(features: Float32Array, dim: number, rows: Int32Array, factor: number, device: Device): Tensor {
-  const out = new Float32Array(rows.length * dim);
-  rows.forEach((row, i) => {
-    for (let c = 0; c < dim; c++) out[i * dim + c] = features[row * dim + c] * factor;
-  });
-  return tensor(out, [rows.length, dim], { device });
 }

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { imageCount, scanImageFolder, splitBatch, stepsPerEpoch, trainingBatches, type Batch } from '../data';
 import { acquireRunLock, atomicWrite, JsonlWriter, readJsonl } from '../io';
@@ -25,8 +26,9 @@ import { readNetwork, type StoredNetwork } from './network';
 import { learningRateAt, makeOptimizer } from './optimizer';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
 import type { Report } from './report';
-import { TrainingStep, type StepInput } from './training-step';
-import { Views } from './views';
+import { keptName, runFiles } from './run-files';
+import { TrainingStep } from './training-step';
+import { stepInput, Views, type StepInput } from './views';
 
 /** A run that cannot go on, such as one whose loss is no number any more. */
 export class RunError extends Error {
@@ -57,13 +59,6 @@ export interface PretrainResult {
   /** What guessing would give; null where the pictures have no classes. */
   chance: number | null;
 }
-
-/** Names of the files in a run's folder. */
-export const runFiles = {
-  config: 'config.json',
-  metrics: 'metrics.jsonl',
-  checkpoint: 'checkpoint.safetensors',
-} as const;
 
 /**
  * Pre-trains a slimmable network on a folder of pictures and writes `config.json`, `metrics.jsonl` and
@@ -233,7 +228,10 @@ class Run {
       slimCost: this.slimCost(),
     });
     if (!this.evaluations.has(this.step)) await this.evaluate();
-    if (this.step === 0) await this.save();
+    if (this.step === 0) {
+      await this.keep();
+      await this.save();
+    }
 
     const batches = trainingBatches(this.pictures.train, {
       batchSize,
@@ -258,7 +256,10 @@ class Run {
         const epochDone = this.step % this.stepsPerEpoch === 0;
         if (!epochDone && !signal?.aborted) continue;
         await pending;
-        if (epochDone) await this.evaluate();
+        if (epochDone) {
+          await this.evaluate();
+          await this.keep();
+        }
         const due = (this.step / this.stepsPerEpoch) % this.config.checkpointEvery === 0;
         if (due || this.step === this.steps || signal?.aborted) await this.save();
         if (signal?.aborted) break;
@@ -327,12 +328,7 @@ class Run {
   /** What the method makes a step of: two views, or a view and labels. The same for every call within a step. */
   private viewsOf(part: Batch, index: number): StepInput {
     const drawn = this.step * this.config.batch + index * part.indices.length;
-    if (this.config.method === 'supervised') {
-      const { query, labels } = this.views.labelled(part, drawn);
-      return { x: query, target: labels };
-    }
-    const { query, key } = this.views.training(part, drawn);
-    return { x: query, target: key };
+    return stepInput(this.views, this.config.method, part, drawn);
   }
 
   private diagnose(inputs: readonly StepInput[]): () => Promise<Diagnosis> {
@@ -403,15 +399,32 @@ class Run {
   }
 
   private async save(): Promise<void> {
+    this.metrics?.flush();
+    await this.write(this.checkpointFile);
+    this.savedStep = this.step;
+  }
+
+  /**
+   * Keeps a copy of the checkpoint, where one is due after this epoch. Comes before {@link save}: a run killed between the
+   * two goes on from earlier and writes the same copy again.
+   */
+  private async keep(): Promise<void> {
+    const { keepEvery } = this.config;
+    const epoch = this.step / this.stepsPerEpoch;
+    if (keepEvery === 0 || epoch % keepEvery !== 0) return;
+    const folder = join(this.options.out, runFiles.kept);
+    await mkdir(folder, { recursive: true });
+    await this.write(join(folder, keptName(epoch)));
+  }
+
+  private async write(file: string): Promise<void> {
     const state = new Map([
       ...underPrefix(await this.method.state(), 'module.'),
       ...underPrefix(await readState(this.optimizer.state), 'optimizer.'),
     ]);
     const { step, stepsPerEpoch, digest } = this;
     const progress: Progress = { step, stepsPerEpoch, pictures: imageCount(this.pictures.train), digest };
-    this.metrics?.flush();
-    await saveCheckpoint(this.checkpointFile, this.config, progress, state);
-    this.savedStep = this.step;
+    await saveCheckpoint(file, this.config, progress, state);
   }
 
   /**

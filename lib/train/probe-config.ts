@@ -7,6 +7,7 @@ const probes = ['switchable', 'slimmable'] as const;
 const losses = ['distill', 'labels'] as const;
 const scales = ['unit', 'raw'] as const;
 const modes = ['step', 'cos'] as const;
+const views = ['center', 'random'] as const;
 
 /** The settings of a linear evaluation (method.md, "Evaluation"). */
 export const probeSchema = z.strictObject({
@@ -22,14 +23,25 @@ export const probeSchema = z.strictObject({
     z.enum(scales).default('unit'),
     oneOf(scales, '--features <scale>', 'scaled to mean length 1 (unit), or as they are (raw)'),
   ),
+  views: setting(
+    z.enum(views).default('center'),
+    oneOf(
+      views,
+      '--views <kind>',
+      "train on each picture's center, computed once (center), or, as the paper, on random crops and flips, computed anew every epoch (random)",
+    ),
+  ),
   lr: setting(z.number().gt(0).default(30), number('a number above 0', '--lr', 'learning rate')),
   lrMode: setting(
     z.enum(modes).default('step'),
     oneOf(modes, '--lr-mode <name>', 'decay of the learning rate: step (tenfold at 60 % and 80 %) or cos'),
   ),
   epochs: setting(z.int().min(1).default(100), integer(1, '--epochs', 'epochs')),
-  batch: setting(z.int().min(1).default(256), integer(1, '--batch', 'features per step')),
-  seed: setting(z.int().min(0).default(0), integer(0, '--seed', 'seed of the order and of the first weights')),
+  batch: setting(z.int().min(1).default(256), integer(1, '--batch', 'pictures per step')),
+  seed: setting(
+    z.int().min(0).default(0),
+    integer(0, '--seed', 'seed of the order, of the crops and of the first weights'),
+  ),
 });
 
 /** Settings of a linear evaluation as a user gives them; all may be left out. */

@@ -15,7 +15,7 @@ export type RunEvent =
       step: number;
       /** Fractional: steps done over steps per epoch. */
       epoch: number;
-      /** Means since the last such event; the widths that took part, by name. */
+      /** Means since the last such event, of a linear probe the last step's; the widths that took part, by name. */
       loss: number;
       losses: Record<string, number>;
       lr: number;

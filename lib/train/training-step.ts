@@ -1,11 +1,6 @@
 import type { StepLoss } from '../methods';
-import { keep, record, scope, type Device, type Recording, type Tensor } from '../tensor';
-
-/** What the losses of a part of a batch are made of: two views, or a view and labels. */
-export interface StepInput {
-  x: Tensor;
-  target: Tensor;
-}
+import { keep, record, scope, type Device, type Recording } from '../tensor';
+import type { StepInput } from './views';
 
 /**
  * The training step of one phase. The first call runs its ops one by one, which makes the gradients and what else

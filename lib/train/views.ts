@@ -30,8 +30,8 @@ function augmentations(recipe: Recipe): { query: AugmentRecipeName; key: Augment
   return recipe === 'mocov3' ? { query: 'mocov3-view1', key: 'mocov3-view2' } : { query: recipe, key: recipe };
 }
 
-// Philox streams of the two views, beyond those of the parameters (from 0) and of the queue (2^20).
-const viewStreams = { query: 2 ** 20 + 1, key: 2 ** 20 + 2 };
+// Philox streams of the views, beyond those of the parameters (from 0) and of the queue (2^20).
+const viewStreams = { query: 2 ** 20 + 1, key: 2 ** 20 + 2, crops: 2 ** 20 + 4 };
 
 /** What {@link Views} needs of a run's settings. */
 export type ViewSettings = Pick<CheckpointConfig, 'recipe' | 'image' | 'seed' | 'precision'> &
@@ -39,7 +39,7 @@ export type ViewSettings = Pick<CheckpointConfig, 'recipe' | 'image' | 'seed' | 
 
 /**
  * Turns decoded pictures into the network's input on the device. A source that is in memory is copied to the device
- * once. Call `training` and `evaluation` in a scope.
+ * once. Call its methods in a scope.
  */
 export class Views {
   private readonly resident: Tensor | null;
@@ -88,6 +88,18 @@ export class Views {
     return this.render(pictures, augmentParams({ centreResize }, pictures.sizes, { seed: 0, offset: this.drawn }));
   }
 
+  /**
+   * One random crop of each picture, which shows at least 0.08 of it, flipped or not (recipe `normal`), [N, 3, image,
+   * image]: what linear probes are trained on.
+   * @param drawn as of {@link training}
+   */
+  crops(batch: Batch, drawn: number): Tensor {
+    this.drawn.copyFrom([drawn]);
+    const pictures = this.place(batch);
+    const options = { seed: this.settings.seed, stream: viewStreams.crops, offset: this.drawn };
+    return this.render(pictures, augmentParams('normal', pictures.sizes, options));
+  }
+
   dispose(): void {
     this.resident?.dispose();
     this.drawn.dispose();
@@ -114,6 +126,22 @@ export class Views {
     const { recipe, image } = this.settings;
     return augment(pixels, offsets, sizes, params, { size: image, ...normalisation[recipe], dtype: this.dtype });
   }
+}
+
+/** What the losses of a batch, or a part of one, are made of: two views, or a view and labels. */
+export interface StepInput {
+  x: Tensor;
+  target: Tensor;
+}
+
+/** What a method makes a step of. */
+export function stepInput(views: Views, method: CheckpointConfig['method'], batch: Batch, drawn: number): StepInput {
+  if (method === 'supervised') {
+    const { query, labels } = views.labelled(batch, drawn);
+    return { x: query, target: labels };
+  }
+  const { query, key } = views.training(batch, drawn);
+  return { x: query, target: key };
 }
 
 /** The pixels of a batch's pictures alone, where it is a part of another: pictures from files lie one after the other. */

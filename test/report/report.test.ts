@@ -223,6 +223,50 @@ describe('report', () => {
     expect(given).to.equal(`/p/${evil}`);
   });
 
+  /** A bowl around the last weights, on a grid of 9 x 9. */
+  const landscape = (changes: object = {}) => {
+    const along = Array.from({ length: 9 }, (_, i) => i - 4);
+    const bowl = along.map((y) => along.map((x) => 1 + x * x + y * y));
+    const trajectory = [0, 2, 4].map((epoch) => ({ epoch, step: 10 * epoch, x: epoch - 4, y: (4 - epoch) / 2 }));
+    const losses = { '1': bowl, '0.5': bowl.map((row) => row.map((v) => (v > 30 ? null : v))) };
+    const found = {
+      pictures: 20,
+      step: 40,
+      x: along,
+      y: along,
+      variance: [0.7, 0.2],
+      losses,
+      final: { '1': 1 },
+      trajectory,
+    };
+    writeFileSync(join(folder, 'landscape.json'), JSON.stringify({ ...found, ...changes }));
+  };
+
+  it('draws the loss landscape of every width under the way of the weights', async () => {
+    landscape();
+    const { all, chart, remarks } = await report();
+    expect(remarks).to.deep.equal([]);
+    const titles = all('h3').map((h) => h.textContent);
+    expect(titles).to.include('Loss of width 1 around the way of the weights');
+    expect(titles).to.include('Loss of width 0.5 around the way of the weights');
+    expect(titles).not.to.include('Loss of width 0.25 around the way of the weights');
+    const figure = chart('Loss of width 1 around the way of the weights')!;
+    expect(figure.querySelectorAll('g[aria-label="contour"] path').length).to.be.within(5, 10);
+    expect(figure.textContent).to.include('component 1 (70 % of the variance)').and.include('epoch 4');
+    expect(figure.textContent).to.include('1 at the end of the way');
+    // The full network alone up to epoch 2, all widths from there on.
+    expect(paths(figure)).to.deep.equal([2, 2]);
+  });
+
+  it('leaves out a landscape that is damaged, and says so', async () => {
+    for (const changes of [{ x: [1, 2] }, { losses: { '1': [[1]] } }, { trajectory: 'home' }]) {
+      landscape(changes);
+      const { all, remarks } = await report();
+      expect(remarks).to.deep.equal(['landscape.json could not be used; make it anew with slimclr landscape.']);
+      expect(all('h2').map((h) => h.textContent)).not.to.include('Loss landscape');
+    }
+  });
+
   it('reads a file that was cut off in the middle of a line', async () => {
     log(metrics(), '\n{"step": 41, "epoch": 4.1, "lo');
     expect((await report()).remarks).to.deep.equal([]);

@@ -1,16 +1,22 @@
 import { expect } from 'chai';
 import { join } from 'node:path';
-import { Philox } from '../../lib/data';
+import { loadImages, Philox, scanImageFolder } from '../../lib/data';
 import { SlimmableResNet } from '../../lib/nn';
 import {
+  computedFeatures,
   evaluateCheckpoint,
+  evaluateLinear,
   fingerprint,
   knnAccuracy,
   linearAccuracy,
   pretrain,
+  randomCropFeatures,
+  Views,
   type FeatureSet,
+  type LinearProbeOptions,
+  type RunEvent,
 } from '../../lib/train';
-import { fill, memoryStats } from '../../lib/tensor';
+import { fill, memoryStats, scope } from '../../lib/tensor';
 import { newFolder, removeFolders, tinyPictures, tinySettings } from './tiny-run';
 
 /** Features of two widths, of 3 classes: class c lies around the c-th axis; noise hides it more at the second width. */
@@ -24,6 +30,9 @@ function features(count: number, seed: number): FeatureSet {
     });
   return { widths: [1, 0.5], dims: [8, 4], features: [rows(8, 0.3), rows(4, 1)], labels };
 }
+
+const linear = (train: FeatureSet, test: FeatureSet, options?: LinearProbeOptions) =>
+  linearAccuracy(computedFeatures(train, 'cpu'), test, 3, 'cpu', options);
 
 describe('evaluation of features', () => {
   const [train, test] = [features(300, 1), features(150, 2)];
@@ -42,7 +51,7 @@ describe('evaluation of features', () => {
   for (const probe of ['switchable', 'slimmable'] as const) {
     for (const loss of ['distill', 'labels'] as const) {
       it(`finds classes by ${probe} linear probes that learn from ${loss}`, async () => {
-        const accuracy = await linearAccuracy(train, test, 3, 'cpu', { probe, loss, epochs: 20, batch: 32 });
+        const accuracy = await linear(train, test, { probe, loss, epochs: 20, batch: 32 });
         expect(accuracy['1']).to.be.above(0.98);
         expect(accuracy['0.5']).to.be.within(0.5, 0.95);
       });
@@ -51,28 +60,28 @@ describe('evaluation of features', () => {
 
   it('does as well on features of any scale', async () => {
     const scaled = (set: FeatureSet) => ({ ...set, features: set.features.map((f) => f.map((x) => 1000 * x)) });
-    const accuracy = await linearAccuracy(scaled(train), scaled(test), 3, 'cpu', { epochs: 20, batch: 32 });
+    const accuracy = await linear(scaled(train), scaled(test), { epochs: 20, batch: 32 });
     expect(accuracy['1']).to.be.above(0.98);
   });
 
   it('finds classes with the settings for features as they are', async () => {
     const options = { features: 'raw', lrMode: 'cos', lr: 0.4, epochs: 30, batch: 32 } as const;
-    expect((await linearAccuracy(train, test, 3, 'cpu', options))['1']).to.be.above(0.98);
+    expect((await linear(train, test, options))['1']).to.be.above(0.98);
     // A thousand times the length makes steps a million times as far.
     const long = { ...train, features: train.features.map((f) => f.map((x) => 1000 * x)) };
-    const wild = await linearAccuracy(long, test, 3, 'cpu', { ...options, epochs: 1 });
-    expect(wild).to.not.deep.equal(await linearAccuracy(train, test, 3, 'cpu', { ...options, epochs: 1 }));
+    const wild = await linear(long, test, { ...options, epochs: 1 });
+    expect(wild).to.not.deep.equal(await linear(train, test, { ...options, epochs: 1 }));
   });
 
   it('refuses settings that make no sense, by name', async () => {
-    const error = await linearAccuracy(train, test, 3, 'cpu', { lr: -1 }).catch((e: unknown) => e as Error);
+    const error = await linear(train, test, { lr: -1 }).catch((e: unknown) => e as Error);
     expect((error as Error).message).to.equal('[config] settings: lr: expected a number above 0, received -1');
   });
 
   it('gives all memory back', async () => {
     const { tensors, bytes } = memoryStats('cpu');
     await knnAccuracy(train, test, 3, 'cpu');
-    await linearAccuracy(train, test, 3, 'cpu', { epochs: 1 });
+    await linear(train, test, { epochs: 1 });
     expect(memoryStats('cpu')).to.include({ tensors, bytes });
   });
 });
@@ -122,6 +131,70 @@ describe('evaluation of a checkpoint', () => {
       (e: Error) => e,
     );
     expect(error.message).to.match(/expected pictures in class folders.*received pictures without classes/);
+  });
+});
+
+describe('linear probes on random crops', () => {
+  let data: string;
+  before(async () => (data = await tinyPictures()));
+  after(removeFolders);
+
+  const settings = { recipe: 'cifar', image: 16, seed: 0, precision: 'fp32' } as const;
+  const newEncoder = () =>
+    new SlimmableResNet({ arch: 'resnet20', baseWidth: 4, head: 'supervised', outDim: 2, widths: [1, 0.5] })
+      .freeze()
+      .eval();
+
+  /** Features of the full network of one and the same picture, epoch by epoch. */
+  async function ofOnePicture(seed: number, epochs: number): Promise<string[]> {
+    const { train } = await scanImageFolder(data);
+    const { store } = await loadImages({ ...train, paths: train.paths.slice(0, 1), labels: train.labels!.slice(0, 1) });
+    const encoder = newEncoder();
+    const views = new Views(store, { ...settings, seed }, 'cpu');
+    const features = await randomCropFeatures(encoder, store, views, { ...settings, seed });
+    const seen: string[] = [];
+    for await (const batch of features.batches({ epochs, batch: 32, seed })) {
+      expect([...batch.labels]).to.deep.equal([...store.labels!]);
+      seen.push(scope(() => String(batch.features()[0].dataSync())));
+    }
+    views.dispose();
+    encoder.dispose();
+    return seen;
+  }
+
+  it('see every picture anew in every epoch', async () => {
+    // A flip alone would give two kinds of features.
+    expect(new Set(await ofOnePicture(1, 4)).size).to.equal(4);
+  });
+
+  it('see the same crops again with the same seed, and others with another one', async () => {
+    const first = await ofOnePicture(1, 2);
+    expect(await ofOnePicture(1, 2)).to.deep.equal(first);
+    expect(await ofOnePicture(2, 2)).to.not.include.members(first.slice(0, 1));
+  });
+
+  it('depend on the seed alone, leave the network as it was, and give their memory back', async () => {
+    const { train, test, classes } = await scanImageFolder(data);
+    const pictures = { train: (await loadImages(train)).store, test, classes };
+    const before = memoryStats('cpu').tensors;
+    const encoder = newEncoder();
+    const unchanged = await fingerprint(encoder);
+    const events: RunEvent[] = [];
+    const evaluate = (views: 'center' | 'random', seed = 0) => {
+      const report = (event: RunEvent) => void events.push(event);
+      return evaluateLinear(encoder, pictures, settings, 'cpu', { views, seed, epochs: 3, batch: 20, report });
+    };
+    const accuracy = await evaluate('random');
+    expect(await evaluate('random')).to.deep.equal(accuracy);
+    expect(accuracy).to.have.keys('1', '0.5');
+    expect(await fingerprint(encoder)).to.equal(unchanged);
+    // 48 pictures make two steps of 20; progress is told after the last one of 3 epochs.
+    expect(events.slice(0, 2)).to.deep.equal([
+      { type: 'start', epochs: 3, steps: 6, slowStartSteps: 0, slimCost: 1 },
+      { type: 'progress', step: 6 },
+    ]);
+    encoder.dispose();
+    expect(memoryStats('cpu').tensors).to.equal(before);
   });
 });
 

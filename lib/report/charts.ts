@@ -291,7 +291,7 @@ function landscape({ config, landscape: found }: RunData): Section {
     const end = at(final, name);
     return contourChart({
       title: `Loss of width ${name} around the way of the weights`,
-      note: `The darker, the higher${end === null ? '' : `; ${short(end)} at the end of the way`}.`,
+      note: `The stronger the colour, the higher${end === null ? '' : `; ${short(end)} at the end of the way`}.`,
       x: axis(0),
       y: axis(1),
       grid: { x, y, values: Object.hasOwn(losses, name) ? losses[name] : [] },

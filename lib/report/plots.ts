@@ -111,7 +111,7 @@ export interface ContourChart extends Pick<Chart, 'title' | 'note' | 'x' | 'y' |
 
 const contourCount = 10;
 
-/** Filled contours, darker the higher, under lines; x and y have the same scale. Null where there is nothing to draw. */
+/** Filled contours, stronger the higher, under lines; x and y have the same scale. Null where there is nothing to draw. */
 export function contourChart({ grid, series, ...chart }: ContourChart): string | null {
   const values = grid.values.flat();
   const known = values.filter((v) => v !== null).sort((a, b) => a - b);

@@ -58,19 +58,32 @@ std::shared_ptr<ConvolutionPlan> CudaBackend::plan_for(const char* op, Convoluti
   std::shared_ptr<ConvolutionPlan>& slot = plans_[shape];
   if (slot) return slot;
   context_->enter();
+  const std::optional<PlanChoice> choice = autotune_ ? plan_store_.find(shape) : std::nullopt;
+  const std::shared_ptr<ConvolutionPlan> stored = choice ? convolutions_.plan(shape, *choice) : nullptr;
+  if (stored) slot = fastest(op, {stored}, x, w, y);  // null where it does not run, as for want of memory
+  if (slot) return slot;
   std::string why;
+  bool rounded = false;
   auto candidates = convolutions_.plans(shape, autotune_ ? kCandidates : 1, &why);
   if (candidates.empty() && shape.precision == Precision::f32) {
     // Rather with fewer digits than not at all.
-    ConvolutionShape rounded = shape;
-    rounded.precision = Precision::tf32;
-    candidates = convolutions_.plans(rounded, autotune_ ? kCandidates : 1, &why);
+    ConvolutionShape other = shape;
+    other.precision = Precision::tf32;
+    candidates = convolutions_.plans(other, autotune_ ? kCandidates : 1, &why);
+    rounded = true;
   }
-  if (candidates.size() == 1) return slot = candidates[0];
-  if (!candidates.empty()) slot = fastest(op, candidates, x, w, y);
+  if (candidates.size() == 1)
+    slot = candidates[0];
+  else if (!candidates.empty())
+    slot = fastest(op, candidates, x, w, y);
   if (!slot) {
     if (why.empty()) why = "no engine ran";
     fail(ErrorKind::runtime, op, "cuDNN ", Convolutions::version(), " cannot compute ", to_string(shape), ": ", why);
+  }
+  if (autotune_) {
+    PlanChoice made = slot->choice();
+    made.rounded = rounded;
+    plan_store_.add(shape, made);
   }
   return slot;
 }

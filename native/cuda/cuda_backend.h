@@ -13,6 +13,7 @@
 #include "cuda/kernels/augment.h"
 #include "cuda/kernels/launch.h"
 #include "cuda/kernels/optimizer.h"
+#include "cuda/plan_store.h"
 
 namespace slimclr::cuda {
 
@@ -145,7 +146,8 @@ class CudaBackend : public Backend {
 
   void convolve(const char* op, const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p,
                 ConvolutionPass pass);
-  // The plan for a shape: made and, among several, timed on these operands when the shape is first seen.
+  // The plan for a shape: when it is first seen, taken from the store, or made and, among several, timed on these
+  // operands.
   std::shared_ptr<ConvolutionPlan> plan_for(const char* op, ConvolutionShape shape, void* x, void* w, void* y);
   std::shared_ptr<ConvolutionPlan> fastest(const char* op,
                                            const std::vector<std::shared_ptr<ConvolutionPlan>>& candidates, void* x,
@@ -158,5 +160,6 @@ class CudaBackend : public Backend {
   std::map<ConvolutionShape, std::shared_ptr<ConvolutionPlan>> plans_;
   Gemm gemm_;
 };
+  PlanStore plan_store_;
 
 }  // namespace slimclr::cuda

@@ -105,7 +105,7 @@ export class MoCoV3 implements Method {
    * @param x1 a view [N, 3, H, W]
    * @param x2 the other view of the same pictures
    */
-  step(x1: Tensor, x2: Tensor, { slim, first = true, progress = 0, only }: StepOptions): StepLoss {
+  step(x1: Tensor, x2: Tensor, { slim, first = true, progress = 0, only, lossScale }: StepOptions): StepLoss {
     this.encoderMomentum.copyFrom([cosineMomentum(this.firstMomentum, progress)]);
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
@@ -126,7 +126,7 @@ export class MoCoV3 implements Method {
           k1,
         ),
       );
-      backward(losses.loss);
+      backward(losses.loss, lossScale);
       return losses;
     });
   }

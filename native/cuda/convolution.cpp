@@ -90,7 +90,10 @@ std::shared_ptr<ConvolutionPlan> CudaBackend::plan_for(const char* op, Convoluti
 
 void CudaBackend::convolve(const char* op, const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p,
                            ConvolutionPass pass) {
-  const Precision precision = x.dtype == DType::bf16 ? Precision::bf16 : tf32_ ? Precision::tf32 : Precision::f32;
+  const Precision precision = x.dtype == DType::bf16  ? Precision::bf16
+                              : x.dtype == DType::f16 ? Precision::f16
+                              : tf32_                 ? Precision::tf32
+                                                      : Precision::f32;
   const ConvolutionShape shape{pass,     precision, x.dim(0),   x.block,    x.dim(2), x.dim(3), y.block,
                                y.dim(2), y.dim(3),  p.kernel_h, p.kernel_w, p.stride, p.padding};
   const WeightSlice slice{p.out_channels, p.in_channels, w.dim(1), p.kernel_h * p.kernel_w, y.block, x.block};

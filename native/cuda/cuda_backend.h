@@ -17,7 +17,7 @@
 
 namespace slimclr::cuda {
 
-inline Elem elem_of(DType t) { return t == DType::bf16 ? Elem::bf16 : Elem::f32; }
+inline Elem elem_of(DType t) { return t == DType::bf16 ? Elem::bf16 : t == DType::f16 ? Elem::f16 : Elem::f32; }
 
 // An activation [N, C, H, W] or a matrix [N, C] as kernels see it; without buffer, one without data.
 inline Act act(const Tensor& t) {
@@ -106,6 +106,8 @@ class CudaBackend : public Backend {
              const AdamW& p) override;
   void rescale(const std::vector<Tensor>& tensors, double factor) override;
   void clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) override;
+  void unscale(const std::vector<Tensor>& grads, const Tensor& scale, const Tensor& found) override;
+  void update_scale(const Tensor& scale, const Tensor& good_steps, const Tensor& found, const ScaleRule& r) override;
   void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) override;
   void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) override;
 
@@ -158,8 +160,8 @@ class CudaBackend : public Backend {
   bool tf32_, autotune_;
   Convolutions convolutions_;
   std::map<ConvolutionShape, std::shared_ptr<ConvolutionPlan>> plans_;
+  PlanStore plan_store_;
   Gemm gemm_;
 };
-  PlanStore plan_store_;
 
 }  // namespace slimclr::cuda

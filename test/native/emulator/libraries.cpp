@@ -1,5 +1,6 @@
 // Take the places of cuDNN and cuBLASLt: plain loops with float32 sums.
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include <vector>
 
@@ -14,8 +15,10 @@ namespace {
 using bf16 = __nv_bfloat16;
 float get(const float* p, int64_t i) { return p[i]; }
 float get(const bf16* p, int64_t i) { return __bfloat162float(p[i]); }
+float get(const __half* p, int64_t i) { return __half2float(p[i]); }
 void put(float* p, int64_t i, float v) { p[i] = v; }
 void put(bf16* p, int64_t i, float v) { p[i] = __float2bfloat16_rn(v); }
+void put(__half* p, int64_t i, float v) { p[i] = __float2half_rn(v); }
 
 class PlainPlan : public ConvolutionPlan {
  public:
@@ -25,6 +28,8 @@ class PlainPlan : public ConvolutionPlan {
   void run(void* x, void* w, void* y, void*) const override {
     if (s_.precision == Precision::bf16)
       run_as(static_cast<bf16*>(x), static_cast<bf16*>(w), static_cast<bf16*>(y));
+    else if (s_.precision == Precision::f16)
+      run_as(static_cast<__half*>(x), static_cast<__half*>(w), static_cast<__half*>(y));
     else
       run_as(static_cast<float*>(x), static_cast<float*>(w), static_cast<float*>(y));
   }
@@ -80,15 +85,15 @@ std::vector<std::shared_ptr<ConvolutionPlan>> Convolutions::plans(const Convolut
   return std::vector<std::shared_ptr<ConvolutionPlan>>(most < 2 ? 1 : 2, std::make_shared<PlainPlan>(shape));
 }
 
+std::shared_ptr<ConvolutionPlan> Convolutions::plan(ConvolutionShape shape, const PlanChoice&) const {
+  return std::make_shared<PlainPlan>(shape);
+}
+
 struct Gemm::State {};
 Gemm::Gemm(cudaStream_t, bool) {}
 Gemm::~Gemm() = default;
 std::string Gemm::version() { return "emulated"; }
 size_t Gemm::workspace_bytes() { return 64; }
-std::shared_ptr<ConvolutionPlan> Convolutions::plan(ConvolutionShape shape, const PlanChoice&) const {
-  return std::make_shared<PlainPlan>(shape);
-}
-
 void Gemm::run(const char*, char transa, char transb, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
                const float* b, int64_t ldb, float beta, float* c, int64_t ldc, void*) {
   for (int64_t i = 0; i < m; ++i)

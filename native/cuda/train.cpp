@@ -17,8 +17,6 @@ void CudaBackend::info_nce(const std::vector<Tensor>& queries, const Tensor& key
   a.n = key.dim(0);
   a.d = key.dim(1);
   a.k = queue.dim(0);
-  check_range(a.d <= kMaxDim, "slimInfoNCE", "not on CUDA yet: embeddings of more than ", kMaxDim,
-              " dimensions, received ", a.d, "; use --device cpu");
   for (size_t i = 0; i < queries.size(); ++i) {
     a.queries[i] = floats(queries[i]);
     a.gradients[i] = gradients.empty() ? nullptr : floats(gradients[i]);
@@ -163,6 +161,8 @@ void CudaBackend::clip_grad_norm(const std::vector<Tensor>& grads, double max_no
   run_list("clipGradNorm", items_of(grads), clip_scratch_bytes,
            [max_norm = static_cast<float>(max_norm), norm = floats(norm)](
                const Launch& on, const List& list, void* memory) { clip(on, list, max_norm, norm, memory); });
+}
+
 void CudaBackend::unscale(const std::vector<Tensor>& grads, const Tensor& scale, const Tensor& found) {
   fill({found}, 0);
   run_list("unscale", items_of(grads), no_bytes,
@@ -177,8 +177,6 @@ void CudaBackend::update_scale(const Tensor& scale, const Tensor& good_steps, co
         cuda::update_scale(on, scale, good_steps, found, static_cast<float>(r.growth), static_cast<float>(r.backoff),
                            r.interval);
       });
-}
-
 }
 
 void CudaBackend::ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) {

@@ -1,6 +1,6 @@
 /** The native addon's exports (native/addon), as TypeScript sees them. Every function throws TypeError, RangeError or Error. */
 
-export type DType = 'float32' | 'bfloat16' | 'int32' | 'int64' | 'uint8';
+export type DType = 'float32' | 'bfloat16' | 'float16' | 'int32' | 'int64' | 'uint8';
 export type TensorData = Float32Array | Int32Array | BigInt64Array | Uint8Array;
 
 /** A share in a native tensor. */
@@ -148,6 +148,7 @@ export interface NativeAddon {
     momentum: number,
     nesterov: boolean,
     weightDecay: readonly number[],
+    skip: Optional,
   ): void;
   lars(
     params: readonly T[],
@@ -157,6 +158,7 @@ export interface NativeAddon {
     momentum: number,
     weightDecay: number,
     trustCoefficient: number,
+    skip: Optional,
   ): void;
   adamw(
     params: readonly T[],
@@ -169,9 +171,12 @@ export interface NativeAddon {
     beta2: number,
     eps: number,
     weightDecay: readonly number[],
+    skip: Optional,
   ): void;
   rescale(tensors: readonly T[], factor: number): void;
   clipGradNorm(grads: readonly T[], maxNorm: number): T;
+  unscale(grads: readonly T[], scale: T): T;
+  updateScale(scale: T, goodSteps: T, found: T, growth: number, backoff: number, interval: number): void;
   ema(targets: readonly T[], sources: readonly T[], m: T): void;
   enqueue(queue: T, keys: T, pointer: T): void;
   augmentParams(recipe: NativeRecipe, sizes: T, seed: number, stream: number, offset: T): T;

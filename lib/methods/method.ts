@@ -23,6 +23,8 @@ export interface StepOptions {
    * those of all widths nonetheless.
    */
   only?: number;
+  /** What the gradients are multiplied by, float32 of one element; the losses are not. Default: 1. */
+  lossScale?: Tensor;
 }
 
 /** What a run trains: networks of all widths, and a step's losses with their gradients. */

@@ -149,7 +149,7 @@ export class MoCoV2 implements Method {
    * @param xq query view [N, 3, H, W]
    * @param xk key view of the same pictures
    */
-  step(xq: Tensor, xk: Tensor, { slim, first = true, last = true, only }: StepOptions): StepLoss {
+  step(xq: Tensor, xk: Tensor, { slim, first = true, last = true, only, lossScale }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
       const queriesOf = (x: Tensor) => ofWidths(widths, only, (i) => this.query(x, i));
@@ -160,7 +160,7 @@ export class MoCoV2 implements Method {
 
       let losses = this.contrast(q1, k2);
       if (q2 && k1) losses = sumLosses(losses, this.contrast(q2, k1));
-      backward(losses.loss);
+      backward(losses.loss, lossScale);
       this.keys.push(...(k1 ? [k1, k2] : [k2]).map(keep));
       if (last) this.enqueueKeys();
       return losses;

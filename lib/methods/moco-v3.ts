@@ -104,7 +104,7 @@ export class MoCoV3 implements Method {
    * @param x1 a view [N, 3, H, W]
    * @param x2 the other view of the same pictures
    */
-  step(x1: Tensor, x2: Tensor, { slim, first = true, only }: StepOptions): StepLoss {
+  step(x1: Tensor, x2: Tensor, { slim, first = true, only, lossScale }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
       const query = (x: Tensor, i: number) => l2Normalize(this.predictor.forward(this.baseEncoder.forward(x, i), i));
@@ -124,7 +124,7 @@ export class MoCoV3 implements Method {
           k1,
         ),
       );
-      backward(losses.loss);
+      backward(losses.loss, lossScale);
       return losses;
     });
   }

@@ -66,12 +66,12 @@ export class SimCLR implements Method {
    * @param x1 a view [N, 3, H, W]
    * @param x2 the other view of the same pictures
    */
-  step(x1: Tensor, x2: Tensor, { slim, only }: StepOptions): StepLoss {
+  step(x1: Tensor, x2: Tensor, { slim, only, lossScale }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
       const embed = (x: Tensor, i: number) => l2Normalize(this.encoder.forward(x, i));
       const losses = this.contrast(ofWidths(widths, only, (i) => concat([embed(x1, i), embed(x2, i)])));
-      backward(losses.loss);
+      backward(losses.loss, lossScale);
       return losses;
     });
   }

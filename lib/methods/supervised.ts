@@ -54,7 +54,7 @@ export class Supervised implements Method {
    * @param x pictures [N, 3, H, W]
    * @param labels [N] int32
    */
-  step(x: Tensor, labels: Tensor, { slim, only }: StepOptions): StepLoss {
+  step(x: Tensor, labels: Tensor, { slim, only, lossScale }: StepOptions): StepLoss {
     return scope(() => {
       const { labelSmoothing } = this;
       const widths = slim ? this.widths : this.widths.slice(0, 1);
@@ -64,7 +64,7 @@ export class Supervised implements Method {
         return { loss, embeddings: logits, logits: () => logits, positives: labels };
       });
       const losses = this.loss.combine(outputs);
-      backward(losses.loss);
+      backward(losses.loss, lossScale);
       return losses;
     });
   }

@@ -7,6 +7,14 @@ export { encoderPrefix, inferNetwork, type InferredNetwork, type StateShapes } f
 export { Initializer } from './init';
 export { SlimmableLinear, SwitchableLinear } from './linear';
 export { Module, type Cost, type Slices } from './module';
-export { ARCHITECTURES, SlimmableResNet, type Arch, type Precision, type ResNetOptions, type Stem } from './resnet';
+export {
+  ARCHITECTURES,
+  PRECISIONS,
+  SlimmableResNet,
+  type Arch,
+  type Precision,
+  type ResNetOptions,
+  type Stem,
+} from './resnet';
 export { loadTensors, readState, type HostTensor, type StateSource } from './state-dict';
 export { DEFAULT_WIDTHS, checkWidths, fixedChannels, slimChannels } from './widths';

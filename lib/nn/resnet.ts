@@ -40,8 +40,15 @@ export const ARCHITECTURES = {
 } satisfies Record<string, Architecture>;
 export type Arch = keyof typeof ARCHITECTURES;
 
-/** `fp32`, or `bf16`: activations in bfloat16 up to the pooled features; parameters and head in float32. */
-export type Precision = 'fp32' | 'bf16';
+/**
+ * What activations are made of up to the pooled features; parameters and head are float32. `fp16` is for CUDA, and its
+ * gradients need a scaled loss.
+ */
+export const PRECISIONS = { fp32: 'float32', bf16: 'bfloat16', fp16: 'float16' } as const satisfies Record<
+  string,
+  DType
+>;
+export type Precision = keyof typeof PRECISIONS;
 
 export interface ResNetOptions {
   arch: Arch;
@@ -100,7 +107,7 @@ export class SlimmableResNet extends Module {
     this.widths = checkWidths(widths);
     this.baseWidth = positiveInteger('baseWidth', options.baseWidth ?? baseWidth);
     this.stem = oneOf(`stem of ${this.arch}`, options.stem ?? stems[0], stems);
-    this.activations = oneOf('precision', precision, ['fp32', 'bf16']) === 'bf16' ? 'bfloat16' : 'float32';
+    this.activations = PRECISIONS[oneOf('precision', precision, Object.keys(PRECISIONS) as Precision[])];
     oneOf('head', head, HEADS);
     positiveInteger('outDim', outDim);
     if (mlpDim !== undefined) positiveInteger('mlpDim', mlpDim);
@@ -134,7 +141,7 @@ export class SlimmableResNet extends Module {
 
   /**
    * Pooled features of width i.
-   * @param x normalised images [N, 3, H, W], float32 or bfloat16
+   * @param x normalised images [N, 3, H, W], of any type of {@link PRECISIONS}
    * @returns [N, featureDims[i]] float32
    */
   features(x: Tensor, widthIndex: number): Tensor {

@@ -3,6 +3,7 @@ import type { Tensor } from '../tensor';
 const HOST = {
   float32: { dtype: 'F32', array: Float32Array },
   bfloat16: { dtype: 'F32', array: Float32Array },
+  float16: { dtype: 'F32', array: Float32Array },
   int32: { dtype: 'I32', array: Int32Array },
   int64: { dtype: 'I64', array: BigInt64Array },
   uint8: { dtype: 'U8', array: Uint8Array },

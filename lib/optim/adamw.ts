@@ -31,7 +31,7 @@ export class AdamW extends Optimizer {
     this.makeState('step', [1]);
   }
 
-  protected update(trained: readonly Trained[]): void {
+  protected update(trained: readonly Trained[], skip?: Tensor): void {
     const { beta1, beta2, eps, weightDecay, decayOneDimensional } = this.options;
     adamw(
       trained.map((t) => t.parameter),
@@ -41,7 +41,7 @@ export class AdamW extends Optimizer {
         expAvgSqs: this.stateOf('exp_avg_sq', trained),
         steps: this.stateOf('step', trained),
       },
-      { lr: this.lr, beta1, beta2, eps, weightDecay: decays(trained, weightDecay, decayOneDimensional) },
+      { lr: this.lr, beta1, beta2, eps, weightDecay: decays(trained, weightDecay, decayOneDimensional), skip },
     );
   }
 }

@@ -1,5 +1,6 @@
 export { AdamW, type AdamWOptions } from './adamw';
 export { LARS, type LARSOptions } from './lars';
+export { LossScaler, type LossScalerOptions } from './loss-scaler';
 export { Optimizer } from './optimizer';
 export { SGD, type SGDOptions } from './sgd';
 export {

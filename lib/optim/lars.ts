@@ -26,12 +26,12 @@ export class LARS extends Optimizer {
     this.makeState('momentum');
   }
 
-  protected update(trained: readonly Trained[]): void {
+  protected update(trained: readonly Trained[], skip?: Tensor): void {
     lars(
       trained.map((t) => t.parameter),
       trained.map((t) => t.gradient),
       this.stateOf('momentum', trained),
-      { lr: this.lr, ...this.options },
+      { lr: this.lr, ...this.options, skip },
     );
   }
 }

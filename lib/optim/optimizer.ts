@@ -1,4 +1,4 @@
-import { clipGradNorm, fill, keep, rescale, tensor, zeros, type Tensor } from '../tensor';
+import { clipGradNorm, fill, keep, rescale, tensor, unscale, zeros, type Tensor } from '../tensor';
 
 /** A parameter with the gradient that the last backward passes left. */
 export interface Trained {
@@ -35,9 +35,10 @@ export abstract class Optimizer {
   /**
    * Updates the parameters that have a gradient. Others (BatchNorms of sub-networks that have not run yet) stay as they
    * are, without weight decay.
+   * @param skip float32 of one element: unless it is 0, nothing is done. Default: the step is done
    */
-  step(): void {
-    this.update(this.trained());
+  step(skip?: Tensor): void {
+    this.update(this.trained(), skip);
   }
 
   /** Sets all gradients to zero, before the backward pass of the next step. */
@@ -58,12 +59,20 @@ export abstract class Optimizer {
     return clipGradNorm(this.gradients(), maxNorm);
   }
 
+  /**
+   * Divides all gradients by the factor that the loss was scaled by, float32 of one element.
+   * @returns 1 where one is not finite, else 0: float32 [1]
+   */
+  unscaleGradients(scale: Tensor): Tensor {
+    return unscale(this.gradients(), scale);
+  }
+
   dispose(): void {
     this.lr.dispose();
     for (const buffer of this.buffers.values()) buffer.dispose();
   }
 
-  protected abstract update(trained: readonly Trained[]): void;
+  protected abstract update(trained: readonly Trained[], skip?: Tensor): void;
 
   /** Makes the zeros that {@link state} holds as `kind.PARAMETER`, of the parameter's shape unless one is given. */
   protected makeState(kind: string, shape?: readonly number[]): void {

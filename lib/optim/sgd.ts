@@ -26,13 +26,13 @@ export class SGD extends Optimizer {
     this.makeState('momentum');
   }
 
-  protected update(trained: readonly Trained[]): void {
+  protected update(trained: readonly Trained[], skip?: Tensor): void {
     const { momentum, nesterov, weightDecay, decayOneDimensional } = this.options;
     sgd(
       trained.map((t) => t.parameter),
       trained.map((t) => t.gradient),
       this.stateOf('momentum', trained),
-      { lr: this.lr, momentum, nesterov, weightDecay: decays(trained, weightDecay, decayOneDimensional) },
+      { lr: this.lr, momentum, nesterov, weightDecay: decays(trained, weightDecay, decayOneDimensional), skip },
     );
   }
 }

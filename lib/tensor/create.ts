@@ -19,7 +19,7 @@ function dtypeOf(data: TensorData | readonly number[]): DType {
   return 'float32';
 }
 
-/** A tensor from row-major data; a float32 array may also make a bfloat16 tensor. */
+/** A tensor from row-major data; a float32 array also makes one of 16-bit numbers. */
 export function tensor(
   data: TensorData | readonly number[],
   shape: readonly number[],

@@ -36,9 +36,12 @@ export {
   lars,
   rescale,
   sgd,
+  unscale,
+  updateScale,
   type AdamwOptions,
   type AdamwState,
   type LarsOptions,
+  type ScaleRule,
   type SgdOptions,
 } from './ops/update';
 export {

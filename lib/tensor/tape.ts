@@ -98,8 +98,9 @@ export function gradientOf(parameter: Tensor): NativeTensor {
 /**
  * Computes the gradients of a scalar loss with respect to every leaf that requires one, adds them to the leaves'
  * `.grad`, and frees the tape.
+ * @param scale float32 of one element that the gradients are multiplied by. Default: 1
  */
-export function backward(loss: Tensor): void {
+export function backward(loss: Tensor, scale?: Tensor): void {
   if (loss.size !== 1) throw new RangeError(`[backward] expected a scalar loss, received [${loss.shape.join(', ')}]`);
   if (!produced.has(loss.id)) {
     throw new Error(
@@ -109,7 +110,9 @@ export function backward(loss: Tensor): void {
   }
   const one = native.zeros(loss.shape, 'float32', loss.device);
   native.fill([one], 1);
-  const gradients = new Map<number, NativeTensor[]>([[loss.id, [one]]]);
+  const first = scale ? native.scale(one, 1, scale.handle) : one;
+  if (scale) one.dispose();
+  const gradients = new Map<number, NativeTensor[]>([[loss.id, [first]]]);
   const entries = tape;
   const onTape = produced;
   tape = [];

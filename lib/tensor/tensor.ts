@@ -42,7 +42,7 @@ export class Tensor {
     return this.handle.disposed;
   }
 
-  /** Copies the elements, row-major, once they are computed; bfloat16 reads as float32. */
+  /** Copies the elements, row-major, once they are computed; types of 16 bits read as float32. */
   async data(): Promise<TensorData> {
     return native.read(this.handle);
   }
@@ -100,6 +100,7 @@ export function toTyped(values: TensorData | readonly number[], dtype: DType): T
       return Uint8Array.from(values);
     case 'float32':
     case 'bfloat16':
+    case 'float16':
       return Float32Array.from(values);
   }
 }

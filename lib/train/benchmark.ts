@@ -1,6 +1,6 @@
 import { native } from '../native';
 import { MoCoV2 } from '../methods';
-import { ARCHITECTURES, slimChannels, type Arch, type Precision, type Stem } from '../nn';
+import { ARCHITECTURES, PRECISIONS, slimChannels, type Arch, type Precision, type Stem } from '../nn';
 import { SGD } from '../optim';
 import {
   backward,
@@ -207,7 +207,7 @@ function convShapes(arch: Arch, stem: Stem, image: number): ConvShape[] {
 }
 
 function inPrecision(x: Tensor, precision: Precision): Tensor {
-  return precision === 'bf16' ? cast(x, 'bfloat16') : x;
+  return precision === 'fp32' ? x : cast(x, PRECISIONS[precision]);
 }
 
 /** Median time of `run` with its work done, in milliseconds. */

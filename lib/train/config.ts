@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import type { Distillation, LossWeighting } from '../methods';
-import type { Arch, HeadKind } from '../nn';
+import type { Arch, HeadKind, Precision } from '../nn';
 import type { LearningRateMode } from '../optim';
 import {
   ConfigError,
@@ -24,7 +24,7 @@ export { ConfigError, type SettingInfo } from './setting';
 const imagenetArchs = ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152'] as const;
 const cifarArchs = ['resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110'] as const;
 const archs = [...imagenetArchs, ...cifarArchs] as const satisfies readonly Arch[];
-const precisions = ['fp32', 'bf16'] as const;
+const precisions = ['fp32', 'bf16', 'fp16'] as const satisfies readonly Precision[];
 const recipes = ['cifar', 'mocov1', 'mocov2', 'mocov3', 'simclr', 'normal'] as const;
 const optimizers = ['sgd', 'nesterov', 'lars', 'adamw'] as const;
 const learningRateModes = ['cos', 'poly', 'htd', 'step'] as const satisfies readonly LearningRateMode[];
@@ -126,7 +126,11 @@ export const settingsSchema = z.strictObject({
   ),
   precision: setting(
     z.enum(precisions).default('fp32'),
-    oneOf(precisions, '--precision <name>', 'fp32, or bf16 mixed precision'),
+    oneOf(
+      precisions,
+      '--precision <name>',
+      'fp32, or mixed precision: bf16, or on CUDA fp16 with dynamic loss scaling',
+    ),
   ),
   device: setting(
     z

@@ -1,3 +1,4 @@
+import { PRECISIONS } from '../nn';
 import { cudaStatus, memoryStats, setNumThreads, unsupported, type Device } from '../tensor';
 import type { RunConfig } from './config';
 
@@ -14,8 +15,11 @@ export function prepareDevice(settings: Pick<RunConfig, 'device' | 'threads' | '
   const chosen = name === 'auto' ? automatic() : { device: name === 'cuda' ? 'cuda:0' : name };
   memoryStats(chosen.device); // throws where there is no such device, saying why
   if (threads > 0) setNumThreads(threads);
-  const problem = precision === 'bf16' ? unsupported('bfloat16', chosen.device) : null;
-  if (problem) throw new Error(`[device] ${chosen.device} cannot compute in bf16: ${problem}; use --precision fp32`);
+  const problem = unsupported(PRECISIONS[precision], chosen.device);
+  if (problem) {
+    const other = precision === 'fp16' ? 'bf16' : 'fp32';
+    throw new Error(`[device] ${chosen.device} cannot compute in ${precision}: ${problem}; use --precision ${other}`);
+  }
   return chosen;
 }
 

@@ -53,10 +53,18 @@ export async function readNetwork(file: string): Promise<StoredNetwork> {
   const { metadata, tensors } = await readSafetensors(file);
   if (metadata.format === networkFormat) return parseNetwork(file, metadata, tensors);
   const { config, progress } = parseCheckpoint(file, metadata, tensors);
+  // Float32 holds whatever float16 does, on every device.
+  const precision = config.precision === 'fp16' ? 'fp32' : config.precision;
   return {
     file,
-    options: { ...networkOptions(config), head: config.head, outDim: config.dim, mlpDim: config.mlpDim || undefined },
-    views: config,
+    options: {
+      ...networkOptions(config),
+      precision,
+      head: config.head,
+      outDim: config.dim,
+      mlpDim: config.mlpDim || undefined,
+    },
+    views: { ...config, precision },
     weights: withPrefix(tensors, `module.${encoderPrefixes[config.method]}`),
     run: { config, progress },
   };

@@ -5,7 +5,7 @@ import { imageCount, scanImageFolder, splitBatch, stepsPerEpoch, trainingBatches
 import { acquireRunLock, atomicWrite, JsonlWriter, readJsonl } from '../io';
 import type { Method, StepLoss } from '../methods';
 import { loadTensors, readState } from '../nn';
-import type { Optimizer } from '../optim';
+import { LossScaler, type Optimizer } from '../optim';
 import { scope, type Device } from '../tensor';
 import {
   CheckpointError,
@@ -142,6 +142,8 @@ class Run {
   private step = 0;
   private readonly method: Method;
   private readonly optimizer: Optimizer;
+  /** In fp16 only. */
+  private readonly scaler: LossScaler | null;
   private readonly views: Views;
   /** Of the full network alone, then of all widths. */
   private phase: { slim: boolean; step: TrainingStep } | null = null;
@@ -174,6 +176,7 @@ class Run {
     this.checkpointFile = join(options.out, runFiles.checkpoint);
     this.method = makeMethod(config, device);
     this.optimizer = makeOptimizer(this.method.parameters(), config);
+    this.scaler = config.precision === 'fp16' ? new LossScaler({ device }) : null;
     this.views = new Views(pictures.train, config, device);
   }
 
@@ -211,6 +214,7 @@ class Run {
     try {
       this.method.loadState(withPrefix(tensors, 'module.'));
       loadTensors('the optimizer', this.optimizer.state, withPrefix(tensors, 'optimizer.'));
+      if (this.scaler) loadTensors('the loss scale', this.scaler.state, withPrefix(tensors, 'loss_scale.'));
     } catch (error) {
       throw new CheckpointError(`[checkpoint] ${file}: ${(error as Error).message}`);
     }
@@ -274,6 +278,7 @@ class Run {
     this.phase?.step.dispose();
     this.views.dispose();
     this.optimizer.dispose();
+    this.scaler?.dispose();
     this.method.dispose();
   }
 
@@ -308,7 +313,8 @@ class Run {
       optimizer.zeroGrad();
       const losses = this.computeGradients(inputs, slim);
       if (clipGrad > 0) optimizer.clipGradNorm(clipGrad);
-      optimizer.step();
+      if (this.scaler) this.scaler.step(optimizer);
+      else optimizer.step();
       return losses;
     };
     this.phase = { slim, step: new TrainingStep(this.device, work, eager || !this.method.recordable) };
@@ -317,11 +323,13 @@ class Run {
 
   /** The gradients of a batch in parts, of all widths or of one alone, and the losses of the parts. */
   private computeGradients(parts: readonly StepInput[], slim: boolean, only?: number): StepLoss[] {
+    const lossScale = this.scaler?.scale;
     const losses = parts.map(({ x, target }, i) =>
-      this.method.step(x, target, { slim, first: i === 0, last: i === parts.length - 1, only }),
+      this.method.step(x, target, { slim, first: i === 0, last: i === parts.length - 1, only, lossScale }),
     );
     // Losses are means over a part's pictures.
     if (parts.length > 1) this.optimizer.scaleGradients(1 / parts.length);
+    this.scaler?.unscale(this.optimizer);
     return losses;
   }
 
@@ -345,9 +353,10 @@ class Run {
     lr: number,
   ): Promise<void> {
     // All asked for at once: a read waits for what was enqueued before it, soon also for the next step.
-    const [totals, widths] = await Promise.all([
+    const [totals, widths, lossScale] = await Promise.all([
       Promise.all(parts.map((part) => part.loss.item())),
       Promise.all(parts.map((part) => part.perWidth.data() as Promise<Float32Array>)),
+      this.scaler?.scale.item(),
     ]);
     for (const { loss, perWidth } of parts) {
       loss.dispose();
@@ -364,7 +373,16 @@ class Run {
     const { loss, losses: byWidth, ms } = this.window.means(this.method.widths);
     this.window = new LossWindow();
     const imagesPerSecond = (1000 * this.config.batch) / ms;
-    this.metrics?.write({ step, epoch, loss, losses: byWidth, lr, ms, images_per_s: imagesPerSecond });
+    this.metrics?.write({
+      step,
+      epoch,
+      loss,
+      losses: byWidth,
+      lr,
+      ms,
+      images_per_s: imagesPerSecond,
+      loss_scale: lossScale,
+    });
     this.report({ type: 'step', step, epoch, loss, losses: byWidth, lr, ms, imagesPerSecond });
   }
 
@@ -421,6 +439,7 @@ class Run {
     const state = new Map([
       ...underPrefix(await this.method.state(), 'module.'),
       ...underPrefix(await readState(this.optimizer.state), 'optimizer.'),
+      ...underPrefix(await readState(this.scaler?.state ?? new Map()), 'loss_scale.'),
     ]);
     const { step, stepsPerEpoch, digest } = this;
     const progress: Progress = { step, stepsPerEpoch, pictures: imageCount(this.pictures.train), digest };

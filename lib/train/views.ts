@@ -1,4 +1,5 @@
 import type { Batch, ImageSource } from '../data';
+import { PRECISIONS } from '../nn';
 import {
   augment,
   augmentParams,
@@ -53,7 +54,7 @@ export class Views {
   ) {
     this.resident = 'pixels' in source ? keep(tensor(source.pixels, [source.pixels.length], { device })) : null;
     this.drawn = keep(tensor([0], [1], { dtype: 'int64', device }));
-    this.dtype = settings.precision === 'bf16' ? 'bfloat16' : 'float32';
+    this.dtype = PRECISIONS[settings.precision];
   }
 
   /**

@@ -136,10 +136,10 @@ std::vector<float> Args::floats(size_t i, const char* name) const {
 
 DType Args::dtype(size_t i, const char* name) const {
   std::string s = string(i, name);
-  for (DType t : {DType::f32, DType::bf16, DType::i32, DType::i64, DType::u8})
+  for (DType t : {DType::f32, DType::bf16, DType::f16, DType::i32, DType::i64, DType::u8})
     if (s == name_of(t)) return t;
   fail(ErrorKind::range, op_, "expected ", name,
-       " to be 'float32', 'bfloat16', 'int32', 'int64' or 'uint8', received '", s.substr(0, 40), "'");
+       " to be 'float32', 'bfloat16', 'float16', 'int32', 'int64' or 'uint8', received '", s.substr(0, 40), "'");
 }
 
 Device& Args::device(size_t i) const { return Environment::of(env()).device(string(i, "device")); }

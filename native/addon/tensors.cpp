@@ -30,13 +30,13 @@ std::optional<DType> typed_array_dtype(Napi::TypedArray array) {
   }
 }
 
-// The bytes of a typed array that holds exactly `n` elements of `dtype`; float32 also serves bfloat16.
+// The bytes of a typed array that holds exactly `n` elements of `dtype`; float32 also serves types of 16 bits.
 Bytes typed_array(const Args& args, size_t i, DType dtype, int64_t n) {
   Napi::Value value = args.value(i);
   check_type(value.IsTypedArray(), args.op(), "expected data to be a typed array, received ", describe_js(value));
   Napi::TypedArray array = value.As<Napi::TypedArray>();
   std::optional<DType> held = typed_array_dtype(array);
-  DType expected = dtype == DType::bf16 ? DType::f32 : dtype;
+  DType expected = is_half(dtype) ? DType::f32 : dtype;
   check_type(held == expected, args.op(), "expected data for ", name_of(dtype), " to be a typed array of ",
              name_of(expected), ", received one of ", held ? name_of(*held) : "another type");
   check_range(static_cast<int64_t>(array.ElementLength()) == n, args.op(), "expected data of ", n,
@@ -47,12 +47,12 @@ Bytes typed_array(const Args& args, size_t i, DType dtype, int64_t n) {
 void write(const Tensor& dst, Bytes bytes, const char* op) {
   dst.device->check_not_recording(op, "values from JavaScript");
   if (dst.size() == 0) return;
-  if (dst.dtype != DType::bf16 && dst.block == 1) {
+  if (!is_half(dst.dtype) && dst.block == 1) {
     dst.device->backend().write(dst, bytes.data, bytes.size);
     return;
   }
   check_type(dst.block == 1 || dst.dtype != DType::u8, op, "expected a destination in plain layout");
-  Tensor plain = dst.device->empty(op, dst.shape, dst.dtype == DType::bf16 ? DType::f32 : dst.dtype);
+  Tensor plain = dst.device->empty(op, dst.shape, is_half(dst.dtype) ? DType::f32 : dst.dtype);
   dst.device->backend().write(plain, bytes.data, bytes.size);
   dst.device->backend().convert(plain, dst);
 }
@@ -76,13 +76,13 @@ Napi::Value copy_from(const Args& args) {
   return args.env().Undefined();
 }
 
-// Enqueues a plain copy of the tensor into a new typed array (bfloat16 as float32).
+// Enqueues a plain copy of the tensor into a new typed array (types of 16 bits as float32).
 Napi::Value enqueue_read(const Args& args, const Tensor& t) {
   t.device->check_not_recording(args.op(), "a copy to JavaScript");
   Napi::Env env = args.env();
   Tensor plain = t;
-  if (t.size() > 0 && (t.dtype == DType::bf16 || t.block != 1)) {
-    DType dtype = t.dtype == DType::bf16 ? DType::f32 : t.dtype;
+  if (t.size() > 0 && (is_half(t.dtype) || t.block != 1)) {
+    DType dtype = is_half(t.dtype) ? DType::f32 : t.dtype;
     check_type(t.block == 1 || dtype == DType::f32, args.op(), "expected a tensor in plain layout to read");
     plain = t.device->empty(args.op(), t.shape, dtype);
     t.device->backend().convert(t, plain);

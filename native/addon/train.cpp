@@ -111,6 +111,8 @@ Napi::Value augment(const Args& a) {
                               a.tensor(3, "params"), a.dtype(8, "dtype"), p));
 }
 
+Tensor skip(const Args& a, size_t i) { return a.optional_tensor(i, "skip").value_or(Tensor{}); }
+
 }  // namespace
 
 void init_train(Napi::Object exports) {
@@ -118,18 +120,19 @@ void init_train(Napi::Object exports) {
   define(exports, "distill", distill);
   define(exports, "sgd", [](const Args& a) {
     ops::sgd(a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "momentumBuffers"), a.tensor(3, "lr"),
-             {a.number(4, "momentum"), a.boolean(5, "nesterov"), a.floats(6, "weightDecay")});
+             {a.number(4, "momentum"), a.boolean(5, "nesterov"), a.floats(6, "weightDecay"), skip(a, 7)});
     return a.env().Undefined();
   });
   define(exports, "lars", [](const Args& a) {
     ops::lars(a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "momentumBuffers"), a.tensor(3, "lr"),
-              {a.number(4, "momentum"), a.number(5, "weightDecay"), a.number(6, "trustCoefficient")});
+              {a.number(4, "momentum"), a.number(5, "weightDecay"), a.number(6, "trustCoefficient"), skip(a, 7)});
     return a.env().Undefined();
   });
   define(exports, "adamw", [](const Args& a) {
-    ops::adamw(a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "expAvgs"), a.tensors(3, "expAvgSqs"),
-               a.tensors(4, "steps"), a.tensor(5, "lr"),
-               {a.number(6, "beta1"), a.number(7, "beta2"), a.number(8, "eps"), a.floats(9, "weightDecay")});
+    ops::adamw(
+        a.tensors(0, "params"), a.tensors(1, "grads"), a.tensors(2, "expAvgs"), a.tensors(3, "expAvgSqs"),
+        a.tensors(4, "steps"), a.tensor(5, "lr"),
+        {a.number(6, "beta1"), a.number(7, "beta2"), a.number(8, "eps"), a.floats(9, "weightDecay"), skip(a, 10)});
     return a.env().Undefined();
   });
   define(exports, "rescale", [](const Args& a) {
@@ -138,6 +141,13 @@ void init_train(Napi::Object exports) {
   });
   define(exports, "clipGradNorm",
          [](const Args& a) { return wrap(a, ops::clip_grad_norm(a.tensors(0, "grads"), a.number(1, "maxNorm"))); });
+  define(exports, "unscale",
+         [](const Args& a) { return wrap(a, ops::unscale(a.tensors(0, "grads"), a.tensor(1, "scale"))); });
+  define(exports, "updateScale", [](const Args& a) {
+    ops::update_scale(a.tensor(0, "scale"), a.tensor(1, "goodSteps"), a.tensor(2, "found"),
+                      {a.number(3, "growth"), a.number(4, "backoff"), a.integer(5, "interval")});
+    return a.env().Undefined();
+  });
   define(exports, "ema", [](const Args& a) {
     ops::ema(a.tensors(0, "targets"), a.tensors(1, "sources"), a.tensor(2, "m"));
     return a.env().Undefined();

@@ -41,15 +41,23 @@ struct Sgd {
   double momentum;
   bool nesterov;
   std::vector<float> weight_decay;  // one per parameter
+  Tensor skip = {};                 // float32 [1]: unless 0, the step is left out; may be without buffer
 };
 
 struct Lars {
   double momentum, weight_decay, trust_coefficient;
+  Tensor skip = {};  // as of Sgd
 };
 
 struct AdamW {
   double beta1, beta2, eps;
   std::vector<float> weight_decay;  // one per parameter
+  Tensor skip = {};                 // as of Sgd
+};
+
+struct ScaleRule {
+  double growth, backoff;
+  int64_t interval;  // steps without overflow until the scale grows
 };
 
 struct Augment {
@@ -152,6 +160,11 @@ class Backend {
   virtual void rescale(const std::vector<Tensor>& tensors, double factor) = 0;
   // norm[0] = the norm of all; above max_norm every element is scaled by max_norm / (norm + 1e-6).
   virtual void clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) = 0;
+  // Every element *= 1 / scale[0]; found[0] = 1 where one is not finite, else 0.
+  virtual void unscale(const std::vector<Tensor>& grads, const Tensor& scale, const Tensor& found) = 0;
+  // As PyTorch's GradScaler: scale[0] *= backoff after an overflow, *= growth after `interval` steps without one.
+  // good_steps: int64 [1], the steps since either.
+  virtual void update_scale(const Tensor& scale, const Tensor& good_steps, const Tensor& found, const ScaleRule& r) = 0;
   virtual void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) = 0;
   virtual void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) = 0;
 

@@ -17,10 +17,9 @@ inline void check_dtype(const char* op, const char* name, const Tensor& t, DType
              "; cast() converts");
 }
 
-// float32 or bfloat16: what activations are made of.
 inline void check_floating(const char* op, const char* name, const Tensor& t) {
-  check_type(t.dtype == DType::f32 || t.dtype == DType::bf16, op, "expected ", name,
-             " of float32 or bfloat16, received ", describe(t), "; cast() converts");
+  check_type(is_floating(t.dtype), op, "expected ", name, " of float32, bfloat16 or float16, received ", describe(t),
+             "; cast() converts");
 }
 
 inline void check_shape(const char* op, const char* name, const Tensor& t, const Shape& shape) {

@@ -16,13 +16,21 @@ void Device::check_not_recording(const char* op, const char* what) const {
   if (recording_) recording_->refuse(op, what);
 }
 
+void Device::check_holds(const char* op, DType dtype) const {
+  std::string why;
+  check_type(backend_->supports(dtype, &why), op, "expected another element type on ", name_, " than ", name_of(dtype),
+             ": ", why);
+}
+
 Tensor Device::empty(const char* op, Shape shape, DType dtype) {
+  check_holds(op, dtype);
   Tensor t{std::move(shape), dtype, 1, this, nullptr};
   t.buffer = std::make_shared<Buffer>(memory_, static_cast<size_t>(count(op, t.shape)) * size_of(dtype));
   return t;
 }
 
 Tensor Device::empty_activation(const char* op, Shape shape, DType dtype) {
+  check_holds(op, dtype);
   count(op, shape);
   int64_t block = shape.size() == 4 ? backend_->activation_block(shape) : 1;
   Tensor t{std::move(shape), dtype, block, this, nullptr};

@@ -34,6 +34,9 @@ class Device {
   // As `empty`, in the layout the backend prefers for such an activation.
   Tensor empty_activation(const char* op, Shape shape, DType dtype);
 
+  // Throws where the device cannot hold such elements.
+  void check_holds(const char* op, DType dtype) const;
+
  private:
   std::string name_;
   std::shared_ptr<Stream> stream_;

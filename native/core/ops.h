@@ -92,6 +92,8 @@ void adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, 
            const std::vector<Tensor>& exp_avg_sqs, const std::vector<Tensor>& steps, const Tensor& lr, const AdamW& p);
 void rescale(const std::vector<Tensor>& tensors, double factor);
 Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm);
+Tensor unscale(const std::vector<Tensor>& grads, const Tensor& scale);
+void update_scale(const Tensor& scale, const Tensor& good_steps, const Tensor& found, const ScaleRule& r);
 void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m);
 void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer);
 

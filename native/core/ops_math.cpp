@@ -162,12 +162,10 @@ Tensor broadcast(const Tensor& scalar, double factor, const Shape& shape) {
 
 Tensor cast(const Tensor& x, DType dtype) {
   const char* op = "cast";
-  bool to_floating = dtype == DType::f32 || dtype == DType::bf16;
-  check_type(x.dtype == dtype || (x.dtype != DType::i64 && to_floating), op,
-             "expected a conversion to float32 or bfloat16, received ", describe(x), " to ", name_of(dtype));
+  check_type(x.dtype == dtype || (x.dtype != DType::i64 && is_floating(dtype)), op,
+             "expected a conversion to float32, bfloat16 or float16, received ", describe(x), " to ", name_of(dtype));
   if (x.dtype == dtype) return clone(x);
-  check_type(x.block == 1 || x.dtype == DType::bf16 || x.dtype == DType::f32, op,
-             "expected a tensor in plain layout, received ", describe(x));
+  check_type(x.block == 1 || is_floating(x.dtype), op, "expected a tensor in plain layout, received ", describe(x));
   Tensor y = x.device->empty_activation(op, x.shape, dtype);
   x.device->backend().convert(x, y);
   return y;

@@ -252,8 +252,7 @@ Tensor global_avg_pool2d_backward(const Tensor& dy, const Shape& x_shape, DType 
   check_dtype(op, "dy", dy, DType::f32);
   check_image_shape(op, x_shape);
   check_shape(op, "dy", dy, {x_shape[0], x_shape[1]});
-  check_type(dtype == DType::f32 || dtype == DType::bf16, op, "expected float32 or bfloat16, received ",
-             name_of(dtype));
+  check_type(is_floating(dtype), op, "expected float32, bfloat16 or float16, received ", name_of(dtype));
   Tensor dx = dy.device->empty_activation(op, x_shape, dtype);
   if (dx.size() > 0) dy.device->backend().global_avg_pool2d_backward(dy, dx);
   return dx;

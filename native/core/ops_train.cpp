@@ -81,6 +81,12 @@ void check_scalar(const char* op, const char* name, const Tensor& t) {
   check_range(t.size() == 1, op, "expected ", name, " of one element, received ", describe(t));
 }
 
+void check_skip(const char* op, const Tensor& skip, const Tensor& lr) {
+  if (!skip.buffer) return;
+  check_scalar(op, "skip", skip);
+  check_device(op, skip, lr);
+}
+
 // Per parameter, in one order.
 void check_decays(const char* op, const std::vector<float>& decays, const std::vector<Tensor>& params) {
   check_range(decays.size() == params.size(), op, "expected ", params.size(), " weight decays, received ",
@@ -114,6 +120,7 @@ void sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, co
   check_list(op, "momentumBuffers", momenta, params, lr);
   check_decays(op, p.weight_decay, params);
   check_fraction(op, "momentum", p.momentum);
+  check_skip(op, p.skip, lr);
   if (!params.empty()) lr.device->backend().sgd(params, grads, momenta, lr, p);
 }
 
@@ -125,6 +132,7 @@ void lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, c
   check_list(op, "grads", grads, params, lr);
   check_list(op, "momentumBuffers", momenta, params, lr);
   check_fraction(op, "momentum", p.momentum);
+  check_skip(op, p.skip, lr);
   check_range(std::isfinite(p.weight_decay), op, "expected a finite weightDecay, received ", p.weight_decay);
   check_range(std::isfinite(p.trust_coefficient) && p.trust_coefficient > 0, op,
               "expected trustCoefficient > 0, received ", p.trust_coefficient);
@@ -147,6 +155,7 @@ void adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, 
   check_decays(op, p.weight_decay, params);
   check_fraction(op, "beta1", p.beta1);
   check_fraction(op, "beta2", p.beta2);
+  check_skip(op, p.skip, lr);
   check_range(std::isfinite(p.eps) && p.eps > 0, op, "expected eps > 0, received ", p.eps);
   if (!params.empty()) lr.device->backend().adamw(params, grads, exp_avgs, exp_avg_sqs, steps, lr, p);
 }
@@ -167,6 +176,29 @@ Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm) {
   Tensor norm = grads[0].device->empty(op, {1}, DType::f32);
   grads[0].device->backend().clip_grad_norm(grads, max_norm, norm);
   return norm;
+}
+
+Tensor unscale(const std::vector<Tensor>& grads, const Tensor& scale) {
+  const char* op = "unscale";
+  check_scalar(op, "scale", scale);
+  check_list(op, "grads", grads, grads, scale);
+  Tensor found = scale.device->empty(op, {1}, DType::f32);
+  scale.device->backend().unscale(grads, scale, found);
+  return found;
+}
+
+void update_scale(const Tensor& scale, const Tensor& good_steps, const Tensor& found, const ScaleRule& r) {
+  const char* op = "updateScale";
+  check_scalar(op, "scale", scale);
+  check_scalar(op, "found", found);
+  check_dtype(op, "goodSteps", good_steps, DType::i64);
+  check_range(good_steps.size() == 1, op, "expected goodSteps of one element, received ", describe(good_steps));
+  check_device(op, good_steps, scale);
+  check_device(op, found, scale);
+  check_range(std::isfinite(r.growth) && r.growth >= 1, op, "expected growth >= 1, received ", r.growth);
+  check_range(r.backoff > 0 && r.backoff <= 1, op, "expected backoff in (0, 1], received ", r.backoff);
+  check_range(r.interval >= 1, op, "expected interval >= 1, received ", r.interval);
+  scale.device->backend().update_scale(scale, good_steps, found, r);
 }
 
 void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) {
@@ -261,8 +293,7 @@ Tensor augment(const Tensor& pixels, const Tensor& offsets, const Tensor& sizes,
                const Augment& p) {
   const char* op = "augment";
   check_augment(op, pixels, offsets, sizes, params, p.height, p.width);
-  check_type(dtype == DType::f32 || dtype == DType::bf16, op, "expected float32 or bfloat16, received ",
-             name_of(dtype));
+  check_type(is_floating(dtype), op, "expected float32, bfloat16 or float16, received ", name_of(dtype));
   for (int c = 0; c < 3; ++c)
     check_range(std::isfinite(p.mean[c]) && std::isfinite(p.std[c]) && p.std[c] > 0, op,
                 "expected a finite mean and std > 0 per channel, received ", p.mean[c], " and ", p.std[c]);

@@ -97,6 +97,8 @@ class CpuBackend : public Backend {
              const AdamW& p) override;
   void rescale(const std::vector<Tensor>& tensors, double factor) override;
   void clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) override;
+  void unscale(const std::vector<Tensor>& grads, const Tensor& scale, const Tensor& found) override;
+  void update_scale(const Tensor& scale, const Tensor& good_steps, const Tensor& found, const ScaleRule& r) override;
   void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) override;
   void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) override;
 

@@ -47,7 +47,11 @@ std::map<std::string, std::string> CpuBackend::info() const {
           {"memory", std::to_string(device_.memory().capacity())}};
 }
 
-bool CpuBackend::supports(DType, std::string*) const { return true; }
+bool CpuBackend::supports(DType dtype, std::string* why) const {
+  if (dtype != DType::f16) return true;
+  *why = "float16 is for CUDA; bfloat16 serves on the CPU";
+  return false;
+}
 
 int64_t CpuBackend::activation_block(const Shape& shape) const {
   return shape[1] > 0 && shape[1] % k_.block == 0 ? k_.block : 1;

@@ -1,4 +1,5 @@
 // The contrastive loss, the optimizer, the queue, augmentations and kNN.
+#include "core/loss_scale.h"
 #include "cpu/cpu_backend.h"
 
 namespace slimclr::cpu {
@@ -59,6 +60,12 @@ void CpuBackend::distill(const Tensor& student, const Tensor& teacher, const Ten
   });
 }
 
+namespace {
+
+bool is_set(const float* skip) { return skip && *skip != 0; }
+
+}  // namespace
+
 void CpuBackend::sgd(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                      const std::vector<Tensor>& momenta, const Tensor& lr, const Sgd& p) {
   std::vector<SgdItem> items;
@@ -69,9 +76,9 @@ void CpuBackend::sgd(const std::vector<Tensor>& params, const std::vector<Tensor
   a.lr = floats(lr);
   a.momentum = static_cast<float>(p.momentum);
   a.nesterov = p.nesterov;
-  run([kernel = k_.optimizer.sgd, a, items = std::move(items)]() mutable {
+  run([kernel = k_.optimizer.sgd, a, items = std::move(items), skip = floats(p.skip)]() mutable {
     a.items = items.data();
-    kernel(a);
+    if (!is_set(skip)) kernel(a);
   });
 }
 
@@ -96,9 +103,9 @@ void CpuBackend::lars(const std::vector<Tensor>& params, const std::vector<Tenso
   a.trust = static_cast<float>(p.trust_coefficient);
   Buffer memory = scratch(k_.optimizer.lars_scratch_bytes(a));
   a.scratch = memory.data();
-  run([kernel = k_.optimizer.lars, a, items = std::move(items)]() mutable {
+  run([kernel = k_.optimizer.lars, a, items = std::move(items), skip = floats(p.skip)]() mutable {
     a.items = items.data();
-    kernel(a);
+    if (!is_set(skip)) kernel(a);
   });
 }
 
@@ -123,9 +130,9 @@ void CpuBackend::adamw(const std::vector<Tensor>& params, const std::vector<Tens
   a.beta1 = p.beta1;
   a.beta2 = p.beta2;
   a.eps = static_cast<float>(p.eps);
-  run([kernel = k_.optimizer.adamw, a, items = std::move(items)]() mutable {
+  run([kernel = k_.optimizer.adamw, a, items = std::move(items), skip = floats(p.skip)]() mutable {
     a.items = items.data();
-    kernel(a);
+    if (!is_set(skip)) kernel(a);
   });
 }
 
@@ -162,6 +169,18 @@ void CpuBackend::clip_grad_norm(const std::vector<Tensor>& grads, double max_nor
   run([kernel = k_.optimizer.clip, a, items = std::move(items)]() mutable {
     a.items = items.data();
     kernel(a);
+  });
+}
+
+void CpuBackend::unscale(const std::vector<Tensor>& grads, const Tensor& scale, const Tensor& found) {
+  run([kernel = k_.optimizer.unscale, items = scale_items(grads), scale = floats(scale), found = floats(found)] {
+    *found = kernel(items.data(), static_cast<int64_t>(items.size()), 1 / *scale) ? 0.0f : 1.0f;
+  });
+}
+
+void CpuBackend::update_scale(const Tensor& scale, const Tensor& good_steps, const Tensor& found, const ScaleRule& r) {
+  run([scale = floats(scale), good_steps = good_steps.as<int64_t>(), found = floats(found), r] {
+    next_scale(scale, good_steps, *found, static_cast<float>(r.growth), static_cast<float>(r.backoff), r.interval);
   });
 }
 

@@ -58,26 +58,42 @@ std::shared_ptr<ConvolutionPlan> CudaBackend::plan_for(const char* op, Convoluti
   std::shared_ptr<ConvolutionPlan>& slot = plans_[shape];
   if (slot) return slot;
   context_->enter();
+  const std::optional<PlanChoice> choice = autotune_ ? plan_store_.find(shape) : std::nullopt;
+  const std::shared_ptr<ConvolutionPlan> stored = choice ? convolutions_.plan(shape, *choice) : nullptr;
+  if (stored) slot = fastest(op, {stored}, x, w, y);  // null where it does not run, as for want of memory
+  if (slot) return slot;
   std::string why;
+  bool rounded = false;
   auto candidates = convolutions_.plans(shape, autotune_ ? kCandidates : 1, &why);
   if (candidates.empty() && shape.precision == Precision::f32) {
     // Rather with fewer digits than not at all.
-    ConvolutionShape rounded = shape;
-    rounded.precision = Precision::tf32;
-    candidates = convolutions_.plans(rounded, autotune_ ? kCandidates : 1, &why);
+    ConvolutionShape other = shape;
+    other.precision = Precision::tf32;
+    candidates = convolutions_.plans(other, autotune_ ? kCandidates : 1, &why);
+    rounded = true;
   }
-  if (candidates.size() == 1) return slot = candidates[0];
-  if (!candidates.empty()) slot = fastest(op, candidates, x, w, y);
+  if (candidates.size() == 1)
+    slot = candidates[0];
+  else if (!candidates.empty())
+    slot = fastest(op, candidates, x, w, y);
   if (!slot) {
     if (why.empty()) why = "no engine ran";
     fail(ErrorKind::runtime, op, "cuDNN ", Convolutions::version(), " cannot compute ", to_string(shape), ": ", why);
+  }
+  if (autotune_) {
+    PlanChoice made = slot->choice();
+    made.rounded = rounded;
+    plan_store_.add(shape, made);
   }
   return slot;
 }
 
 void CudaBackend::convolve(const char* op, const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p,
                            ConvolutionPass pass) {
-  const Precision precision = x.dtype == DType::bf16 ? Precision::bf16 : tf32_ ? Precision::tf32 : Precision::f32;
+  const Precision precision = x.dtype == DType::bf16  ? Precision::bf16
+                              : x.dtype == DType::f16 ? Precision::f16
+                              : tf32_                 ? Precision::tf32
+                                                      : Precision::f32;
   const ConvolutionShape shape{pass,     precision, x.dim(0),   x.block,    x.dim(2), x.dim(3), y.block,
                                y.dim(2), y.dim(3),  p.kernel_h, p.kernel_w, p.stride, p.padding};
   const WeightSlice slice{p.out_channels, p.in_channels, w.dim(1), p.kernel_h * p.kernel_w, y.block, x.block};

@@ -197,6 +197,64 @@ std::shared_ptr<Graph> make_graph(const ConvolutionShape& s, cudnnHandle_t handl
   return g;
 }
 
+Descriptor engine_of(const Descriptor& config) {
+  Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+  cudnnBackendDescriptor_t raw = engine.get();
+  int64_t count = 0;
+  check(api().get_attribute(config.get(), CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &raw),
+        "read the engine");
+  return engine;
+}
+
+PlanChoice choice_of(const Descriptor& config) {
+  PlanChoice choice;
+  choice.engine = engine_of(config).get_int64(CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
+  std::vector<Descriptor> knobs;
+  std::vector<cudnnBackendDescriptor_t> raw;
+  for (int i = 0; i < CUDNN_KNOB_TYPE_COUNTS; ++i) {
+    knobs.emplace_back(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+    raw.push_back(knobs.back().get());
+  }
+  int64_t count = 0;
+  check(api().get_attribute(config.get(), CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                            CUDNN_KNOB_TYPE_COUNTS, &count, raw.data()),
+        "read the knobs");
+  for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+    cudnnBackendKnobType_t type{};
+    int64_t one = 0;
+    check(api().get_attribute(knobs[i].get(), CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &one, &type),
+          "read a knob");
+    choice.knobs.push_back({type, knobs[i].get_int64(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE)});
+  }
+  return choice;
+}
+
+// The inverse of choice_of.
+Descriptor config_of(const Graph& graph, const PlanChoice& choice, const Descriptor* device) {
+  Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+  engine.set(CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph.graph);
+  engine.set(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, choice.engine);
+  if (device) engine.set(CUDNN_ATTR_ENGINE_DEVICEPROP, *device);
+  engine.finalize("take an engine");
+  std::vector<Descriptor> knobs;
+  std::vector<cudnnBackendDescriptor_t> raw;
+  for (const KnobChoice& knob : choice.knobs) {
+    const cudnnBackendKnobType_t type = static_cast<cudnnBackendKnobType_t>(knob.type);
+    Descriptor& d = knobs.emplace_back(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+    d.set(CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type);
+    d.set(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, knob.value);
+    d.finalize("turn a knob");
+    raw.push_back(d.get());
+  }
+  Descriptor config(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+  config.set(CUDNN_ATTR_ENGINECFG_ENGINE, engine);
+  if (!raw.empty())
+    config.set(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, static_cast<int64_t>(raw.size()),
+               raw.data());
+  config.finalize("configure the engine");
+  return config;
+}
+
 class Plan : public ConvolutionPlan {
  public:
   Plan(std::shared_ptr<Graph> graph, Descriptor config, cudnnHandle_t handle, const Descriptor* device)
@@ -209,17 +267,11 @@ class Plan : public ConvolutionPlan {
     plan_.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config_);
     plan_.finalize("build the plan");
     workspace_ = static_cast<size_t>(plan_.get_int64(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE));
-    Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-    cudnnBackendDescriptor_t raw = engine.get();
-    int64_t count = 0;
-    check(
-        api().get_attribute(config_.get(), CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &raw),
-        "read the engine");
-    name_ = concat("engine ", engine.get_int64(CUDNN_ATTR_ENGINE_GLOBAL_INDEX));
+    choice_ = choice_of(config_);
   }
 
   size_t workspace_bytes() const override { return workspace_; }
-  std::string name() const override { return name_; }
+  PlanChoice choice() const override { return choice_; }
 
   void run(void* x, void* w, void* y, void* workspace) const override {
     const std::array<int64_t, 3> uids = {kX, kW, kY};
@@ -237,17 +289,14 @@ class Plan : public ConvolutionPlan {
   Descriptor config_, plan_;
   cudnnHandle_t handle_;
   size_t workspace_ = 0;
-  std::string name_;
+  PlanChoice choice_;
 };
 
 // Whether an engine computes in the precision that was asked for, the same result every time, and needs no compilation
 // at run time, which takes a second or two for each shape.
 bool serves(const Descriptor& config, Precision precision) {
-  Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-  cudnnBackendDescriptor_t raw = engine.get();
+  const Descriptor engine = engine_of(config);
   int64_t count = 0;
-  check(api().get_attribute(config.get(), CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &raw),
-        "read the engine");
   std::array<cudnnBackendNumericalNote_t, CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes;
   check(api().get_attribute(engine.get(), CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                             CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, notes.data()),
@@ -357,6 +406,19 @@ std::vector<std::shared_ptr<ConvolutionPlan>> Convolutions::plans(const Convolut
     *why = refusal.what();
   }
   return plans;
+}
+
+std::shared_ptr<ConvolutionPlan> Convolutions::plan(ConvolutionShape shape, const PlanChoice& choice) const {
+  const Descriptor* device = state_->device ? &*state_->device : nullptr;
+  if (choice.rounded) shape.precision = Precision::tf32;
+  try {
+    std::shared_ptr<Graph> graph = make_graph(shape, state_->handle);
+    Descriptor config = config_of(*graph, choice, device);
+    if (!serves(config, shape.precision)) return nullptr;
+    return std::make_shared<Plan>(graph, std::move(config), state_->handle, device);
+  } catch (const Refusal&) {
+    return nullptr;
+  }
 }
 
 }  // namespace slimclr::cuda

@@ -29,6 +29,19 @@ struct ConvolutionShape {
 
 std::string to_string(const ConvolutionShape& shape);
 
+// One of cuDNN's ways to compute a convolution, as numbers that mean the same in every process with the same GPU and
+// version of cuDNN.
+struct KnobChoice {
+  int64_t type, value;
+  bool operator==(const KnobChoice&) const = default;
+};
+struct PlanChoice {
+  bool rounded = false;  // float32 by TF32, where nothing else serves
+  int64_t engine = 0;
+  std::vector<KnobChoice> knobs;
+  bool operator==(const PlanChoice&) const = default;
+};
+
 // One way to compute a convolution. forward reads x, w and writes y; backward_data reads y, w and writes x;
 // backward_weights reads x, y and writes w. All are of one type: what cuDNN has in store for a float32 weight gradient
 // of 16-bit tensors is compiled at run time, a second or two for each shape.
@@ -36,7 +49,7 @@ class ConvolutionPlan {
  public:
   virtual ~ConvolutionPlan() = default;
   virtual size_t workspace_bytes() const = 0;
-  virtual std::string name() const = 0;  // of cuDNN's engine
+  virtual PlanChoice choice() const = 0;
   virtual void run(void* x, void* w, void* y, void* workspace) const = 0;
 };
 
@@ -53,6 +66,8 @@ class Convolutions {
   // At most `most` deterministic plans, the one that cuDNN thinks fastest first. Where there are none, `why` says so.
   std::vector<std::shared_ptr<ConvolutionPlan>> plans(const ConvolutionShape& shape, size_t most,
                                                       std::string* why) const;
+  // The plan of an earlier choice; null where cuDNN refuses it.
+  std::shared_ptr<ConvolutionPlan> plan(ConvolutionShape shape, const PlanChoice& choice) const;
 
  private:
   struct State;

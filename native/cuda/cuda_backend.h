@@ -13,10 +13,11 @@
 #include "cuda/kernels/augment.h"
 #include "cuda/kernels/launch.h"
 #include "cuda/kernels/optimizer.h"
+#include "cuda/plan_store.h"
 
 namespace slimclr::cuda {
 
-inline Elem elem_of(DType t) { return t == DType::bf16 ? Elem::bf16 : Elem::f32; }
+inline Elem elem_of(DType t) { return t == DType::bf16 ? Elem::bf16 : t == DType::f16 ? Elem::f16 : Elem::f32; }
 
 // An activation [N, C, H, W] or a matrix [N, C] as kernels see it; without buffer, one without data.
 inline Act act(const Tensor& t) {
@@ -106,6 +107,8 @@ class CudaBackend : public Backend {
              const AdamW& p) override;
   void rescale(const std::vector<Tensor>& tensors, double factor) override;
   void clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, const Tensor& norm) override;
+  void unscale(const std::vector<Tensor>& grads, const Tensor& scale, const Tensor& found) override;
+  void update_scale(const Tensor& scale, const Tensor& good_steps, const Tensor& found, const ScaleRule& r) override;
   void ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) override;
   void enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) override;
 
@@ -146,7 +149,8 @@ class CudaBackend : public Backend {
 
   void convolve(const char* op, const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p,
                 ConvolutionPass pass);
-  // The plan for a shape: made and, among several, timed on these operands when the shape is first seen.
+  // The plan for a shape: when it is first seen, taken from the store, or made and, among several, timed on these
+  // operands.
   std::shared_ptr<ConvolutionPlan> plan_for(const char* op, ConvolutionShape shape, void* x, void* w, void* y);
   std::shared_ptr<ConvolutionPlan> fastest(const char* op,
                                            const std::vector<std::shared_ptr<ConvolutionPlan>>& candidates, void* x,
@@ -157,6 +161,7 @@ class CudaBackend : public Backend {
   bool tf32_, autotune_;
   Convolutions convolutions_;
   std::map<ConvolutionShape, std::shared_ptr<ConvolutionPlan>> plans_;
+  PlanStore plan_store_;
   Gemm gemm_;
 };
 

@@ -1,6 +1,7 @@
 // The CUDA devices: what there is, and why one cannot be used.
 #include <cuda_runtime_api.h>
 
+#include <cstdio>
 #include <cstdlib>
 
 #include "cuda/cuda_backend.h"
@@ -47,6 +48,11 @@ std::string describe(int index) {
   return concat("cuda:", index, ' ', p.name, " (sm_", p.major, p.minor, ", ", p.totalGlobalMem >> 30, " GiB)");
 }
 
+// What a choice among cuDNN's engines holds for.
+std::string plan_target(const cudaDeviceProp& p) {
+  return concat(p.name, " sm_", p.major, p.minor, " x", p.multiProcessorCount, " cuDNN ", Convolutions::version());
+}
+
 }  // namespace
 
 CudaBackend::CudaBackend(Device& device, std::shared_ptr<Context> context)
@@ -55,6 +61,8 @@ CudaBackend::CudaBackend(Device& device, std::shared_ptr<Context> context)
       tf32_(set_to("SLIMCLR_TF32", "1")),
       autotune_(!set_to("SLIMCLR_CUDA_AUTOTUNE", "0")),
       convolutions_(context_->stream()),
+      plan_store_(cache_folder(), plan_target(context_->properties()),
+                  [](const std::string& line) { std::fprintf(stderr, "slimclr: %s\n", line.c_str()); }),
       gemm_(context_->stream(), tf32_) {
   device_.stream().enqueue([context = context_] { context->enter(); });  // the worker thread's device
 }
@@ -74,6 +82,7 @@ std::map<std::string, std::string> CudaBackend::info() const {
           {"CUDA", version_string(CUDART_VERSION)},
           {"cuDNN", Convolutions::version()},
           {"cuBLASLt", Gemm::version()},
+          {"cuDNN plans kept in", plan_store_.file().empty() ? "no folder" : plan_store_.file()},
           {"float32 products", tf32_ ? "TF32" : "float32"}};
 }
 

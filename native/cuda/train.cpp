@@ -17,8 +17,6 @@ void CudaBackend::info_nce(const std::vector<Tensor>& queries, const Tensor& key
   a.n = key.dim(0);
   a.d = key.dim(1);
   a.k = queue.dim(0);
-  check_range(a.d <= kMaxDim, "slimInfoNCE", "not on CUDA yet: embeddings of more than ", kMaxDim,
-              " dimensions, received ", a.d, "; use --device cpu");
   for (size_t i = 0; i < queries.size(); ++i) {
     a.queries[i] = floats(queries[i]);
     a.gradients[i] = gradients.empty() ? nullptr : floats(gradients[i]);
@@ -113,8 +111,8 @@ void CudaBackend::sgd(const std::vector<Tensor>& params, const std::vector<Tenso
     items[i].weight_decay = p.weight_decay[i];
   }
   run_list("sgd", std::move(items), no_bytes,
-           [lr = floats(lr), momentum = static_cast<float>(p.momentum), nesterov = p.nesterov](
-               const Launch& on, const List& list, void*) { cuda::sgd(on, list, lr, momentum, nesterov); });
+           [lr = floats(lr), momentum = static_cast<float>(p.momentum), nesterov = p.nesterov, skip = floats(p.skip)](
+               const Launch& on, const List& list, void*) { cuda::sgd(on, list, lr, momentum, nesterov, skip); });
 }
 
 void CudaBackend::lars(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
@@ -126,10 +124,11 @@ void CudaBackend::lars(const std::vector<Tensor>& params, const std::vector<Tens
     items[i].adapt = params[i].shape.size() > 1;
     items[i].weight_decay = items[i].adapt ? static_cast<float>(p.weight_decay) : 0;
   }
-  run_list(
-      "lars", std::move(items), lars_scratch_bytes,
-      [lr = floats(lr), momentum = static_cast<float>(p.momentum), trust = static_cast<float>(p.trust_coefficient)](
-          const Launch& on, const List& list, void* memory) { cuda::lars(on, list, lr, momentum, trust, memory); });
+  run_list("lars", std::move(items), lars_scratch_bytes,
+           [lr = floats(lr), momentum = static_cast<float>(p.momentum), trust = static_cast<float>(p.trust_coefficient),
+            skip = floats(p.skip)](const Launch& on, const List& list, void* memory) {
+             cuda::lars(on, list, lr, momentum, trust, skip, memory);
+           });
 }
 
 void CudaBackend::adamw(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
@@ -144,8 +143,9 @@ void CudaBackend::adamw(const std::vector<Tensor>& params, const std::vector<Ten
     items[i].weight_decay = p.weight_decay[i];
   }
   run_list("adamw", std::move(items), adamw_scratch_bytes,
-           [lr = floats(lr), p](const Launch& on, const List& list, void* memory) {
-             cuda::adamw(on, list, lr, p.beta1, p.beta2, static_cast<float>(p.eps), memory);
+           [lr = floats(lr), beta1 = p.beta1, beta2 = p.beta2, eps = static_cast<float>(p.eps), skip = floats(p.skip)](
+               const Launch& on, const List& list, void* memory) {
+             cuda::adamw(on, list, lr, beta1, beta2, eps, skip, memory);
            });
 }
 
@@ -161,6 +161,22 @@ void CudaBackend::clip_grad_norm(const std::vector<Tensor>& grads, double max_no
   run_list("clipGradNorm", items_of(grads), clip_scratch_bytes,
            [max_norm = static_cast<float>(max_norm), norm = floats(norm)](
                const Launch& on, const List& list, void* memory) { clip(on, list, max_norm, norm, memory); });
+}
+
+void CudaBackend::unscale(const std::vector<Tensor>& grads, const Tensor& scale, const Tensor& found) {
+  fill({found}, 0);
+  run_list("unscale", items_of(grads), no_bytes,
+           [scale = floats(scale), found = floats(found)](const Launch& on, const List& list, void*) {
+             cuda::unscale(on, list, scale, found);
+           });
+}
+
+void CudaBackend::update_scale(const Tensor& scale, const Tensor& good_steps, const Tensor& found, const ScaleRule& r) {
+  run("updateScale",
+      [scale = floats(scale), good_steps = good_steps.as<int64_t>(), found = floats(found), r](const Launch& on) {
+        cuda::update_scale(on, scale, good_steps, found, static_cast<float>(r.growth), static_cast<float>(r.backoff),
+                           r.interval);
+      });
 }
 
 void CudaBackend::ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) {

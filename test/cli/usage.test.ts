@@ -92,7 +92,7 @@ describe('slimclr', () => {
     },
     { args: ['pretrain', '--out', 'o', '--data', 'd', '--widths', '1,half'], says: /Expected fractions above 0/ },
     { args: ['pretrain', '--out', 'o', '--data', 'd', '--widths', '0.5,0.25'], says: /widths must hold 1/ },
-    { args: ['pretrain', '--out', 'o', '--data', 'd', '--precision', 'fp16'], says: /Expected one of fp32, bf16/ },
+    { args: ['pretrain', '--out', 'o', '--data', 'd', '--precision', 'fp8'], says: /Expected one of fp32, bf16, fp16/ },
     { args: ['pretrain', '--out', 'o', '--data', 'd', '--device', 'gpu'], says: /Expected auto, cpu, cuda or cuda:N/ },
     { args: ['pretrain', '--out', 'o', '--data', 'd', '--method', 'simsiam'], says: /Expected one of moco-v2/ },
     {

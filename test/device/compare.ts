@@ -8,7 +8,7 @@ export const device = process.env['SLIMCLR_TEST_DEVICE'] ?? 'cuda:0';
 export const seed = Number(process.env['SLIMCLR_TEST_SEED'] ?? Date.now() % 1_000_000);
 
 /** float32 results may differ by this share of their norm, those in 16 bits by ten times as much. */
-export const tolerance = { float32: 1e-3, bfloat16: 1e-2 };
+export const tolerance = { float32: 1e-3, bfloat16: 1e-2, float16: 1e-2 };
 
 /** Fills what the device's allocator has cached, in every size up to a mebibyte, with NaNs. */
 function poison(on: Device): void {

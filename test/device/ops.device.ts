@@ -16,6 +16,7 @@ import {
   ema,
   enqueue,
   fill,
+  getDefaultDevice,
   globalAvgPool2d,
   indexSelect,
   knn,
@@ -37,6 +38,8 @@ import {
   sum,
   synchronize,
   tensor,
+  unscale,
+  updateScale,
   zeros,
   type DType,
   type Tensor,
@@ -56,10 +59,10 @@ const fresh = (shape: readonly number[], factor = 1): { data: Float32Array; shap
 type Input = ReturnType<typeof fresh>;
 const leaf = ({ data, shape }: Input): Tensor => tensor(data, shape, { requiresGrad: true });
 const plain = ({ data, shape }: Input): Tensor => tensor(data, shape);
+const floats = (t: Tensor): Float32Array => t.dataSync() as Float32Array;
 const unit = (input: Input): Tensor => l2Normalize(plain(input));
 
-const types: DType[] = ['float32', 'bfloat16'];
-type Kind = 'float32' | 'bfloat16';
+const types = ['float32', 'bfloat16', 'float16'] as const satisfies DType[];
 
 /** Values and gradients of a function of activations and parameters, all float32 leaves. */
 function withGradients(inputs: readonly Input[], f: (leaves: Tensor[]) => Tensor): Record<string, Tensor | null> {
@@ -86,9 +89,11 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
     });
   };
 
-  for (const type of types as Kind[]) {
+  for (const type of types) {
     const most = tolerance[type];
-    const as = (t: Tensor): Tensor => (type === 'float32' ? t : cast(t, type));
+    // The CPU has no float16, so float32 on numbers that both hold is compared with it there.
+    const half = (t: Tensor): Tensor => cast(cast(t, 'bfloat16'), getDefaultDevice() === 'cpu' ? 'float32' : 'float16');
+    const as = (t: Tensor): Tensor => (type === 'float32' ? t : type === 'float16' ? half(t) : cast(t, type));
 
     const convolutions: [string, number, number, [number, number], number, number, number, [number, number]?][] = [
       ['the stem', 3, 16, [32, 32], 3, 1, 1],
@@ -152,7 +157,7 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
 
     const picture = fresh([2, 20, 11, 9]);
     // In the layout of activations.
-    const activation = (t: Tensor): Tensor => cast(cast(t, 'bfloat16'), type);
+    const activation = (t: Tensor): Tensor => (type === 'float16' ? half(t) : cast(cast(t, 'bfloat16'), type));
     check(`maxPool2d, ${type}`, most, () =>
       withGradients([picture], ([x]) => maxPool2d(activation(x), { kernelSize: 3, stride: 2, padding: 1 })),
     );
@@ -230,6 +235,9 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
     ['a longer queue', 70, 128, 1000, 0.2, 5, 5, 'similarity', false],
     ['a queue whose keys are rounded', 5, 64, 9000, 0.2, 5, 5, 'similarity', false],
     ['256 dimensions', 3, 200, 130, 0.2, 5, 5, 'similarity', false],
+    ['300 dimensions, low temperatures', 5, 300, 130, 0.05, 1, 1, 'similarity', true],
+    ['1,024 dimensions', 3, 1024, 70, 0.2, 5, 5, 'similarity', false],
+    ['1,025 dimensions, InfoNCE alone', 3, 1025, 70, 0.2, 5, 5, 'none', false],
     ['InfoNCE alone', 5, 16, 70, 0.2, 5, 5, 'none', false],
     ['all larger widths as teachers', 5, 32, 70, 0.2, 4, 5, 'similarity', true],
     ['low temperatures', 5, 32, 70, 0.05, 1, 1, 'similarity', false],
@@ -262,6 +270,22 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
       const [params, gradients, momenta] = lists.map((list) => list.map(plain));
       sgd(params, gradients, momenta, { lr: tensor([0.1], [1]), momentum: 0.9, weightDecay: 1e-4, nesterov });
       return Object.fromEntries([...params, ...momenta].map((t, i) => [`tensor ${i}`, t]));
+    });
+  for (const bad of [undefined, Infinity, NaN])
+    check(`unscale, updateScale, steps that it skips, ${String(bad)} in a gradient`, 1e-5, () => {
+      const [params, gradients, momenta] = lists.map((list) => list.map(plain));
+      if (bad !== undefined) gradients[3].copyFrom(floats(gradients[3]).fill(bad, 4999, 5000));
+      const [factor, lr] = [tensor([64], [1]), tensor([0.1], [1])];
+      const goodSteps = tensor(BigInt64Array.of(4n), [1]);
+      const [squares, steps] = [params.map((p) => zeros(p.shape)), params.map(() => zeros([1]))];
+      const skip = unscale(gradients, factor);
+      sgd(params, gradients, momenta, { lr, momentum: 0.9, weightDecay: 1e-4, skip });
+      lars(params, gradients, momenta, { lr, momentum: 0.9, weightDecay: 1e-2, trustCoefficient: 0.1, skip });
+      const state = { expAvgs: momenta, expAvgSqs: squares, steps };
+      adamw(params, gradients, state, { lr, beta1: 0.9, beta2: 0.99, eps: 1e-8, weightDecay: 0.1, skip });
+      updateScale(factor, goodSteps, skip, { growth: 2, backoff: 0.5, interval: 5 });
+      const all = [...params, ...momenta, ...squares, ...steps, ...gradients.slice(0, 3)];
+      return { skip, factor, goodSteps, ...Object.fromEntries(all.map((t, i) => [`tensor ${i}`, t])) };
     });
   check('lars', 1e-5, () => {
     const [params, gradients, momenta] = lists.map((list) => list.map(plain));
@@ -335,11 +359,13 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
         const raw = augmentRaw(pixels, at, size, params, { size: [24, 32] });
         return { params, raw, out: augment(pixels, at, size, params, { size: [24, 32], ...normalise }) };
       });
-  check('augment in bfloat16', tolerance.bfloat16, () => {
-    const [pixels, at, size] = pictures();
-    const params = augmentParams('mocov2', size, { seed, offset: tensor(BigInt64Array.of(0n), [1]) });
-    return { out: cast(augment(pixels, at, size, params, { size: 32, dtype: 'bfloat16', ...normalise }), 'float32') };
-  });
+  for (const type of ['bfloat16', 'float16'] as const)
+    check(`augment in ${type}`, tolerance[type], () => {
+      const [pixels, at, size] = pictures();
+      const params = augmentParams('mocov2', size, { seed, offset: tensor(BigInt64Array.of(0n), [1]) });
+      const dtype = type === 'float16' && getDefaultDevice() === 'cpu' ? 'float32' : type;
+      return { out: cast(augment(pixels, at, size, params, { size: 32, dtype, ...normalise }), 'float32') };
+    });
 
   const [query, bank] = [fresh([70, 24]), fresh([500, 24])];
   const classes = Int32Array.from({ length: 500 }, (_, i) => (i * 13) % 11);

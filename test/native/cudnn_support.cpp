@@ -110,6 +110,13 @@ int main(int count, char** files) {
           } else {
             ++supported;
             workspace = std::max(workspace, plans[0]->workspace_bytes());
+            // As a later process makes it of what this one chose.
+            const auto again = convolutions.plan(shape, plans[0]->choice());
+            if (!again || again->choice() != plans[0]->choice() ||
+                again->workspace_bytes() != plans[0]->workspace_bytes()) {
+              std::cout << "  NOT REBUILT from its choice: " << to_string(shape) << '\n';
+              all = false;
+            }
           }
         }
         std::cout << files[f] << "  " << network.name << "  " << name << "  " << supported << " of " << shapes.size()

@@ -1,5 +1,13 @@
-// Host-side logic of the CUDA backend: the allocator, plan keys, launch geometry, weight slices, missing libraries.
+// Host-side logic of the CUDA backend: the allocator, plan keys, stored plans, launch geometry, weight slices, missing
+// libraries.
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <map>
 #include <set>
@@ -11,6 +19,7 @@
 #include "cuda/kernels/optimizer.h"
 #include "cuda/kernels/weights.h"
 #include "cuda/library.h"
+#include "cuda/plan_store.h"
 
 using namespace slimclr;
 
@@ -147,6 +156,152 @@ void test_plan_keys() {
   expect(keys.size() == 10, "every part of a shape makes another key");
 }
 
+std::string contents(const std::string& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(stream), {});
+}
+void put(const std::string& file, const std::string& content) { std::ofstream(file, std::ios::binary) << content; }
+
+cuda::ConvolutionShape shape_number(int64_t n) {
+  return {cuda::ConvolutionPass::backward_data, cuda::Precision::bf16, n, 8, 32, 32, 16, 32, 32, 3, 3, 1, 1};
+}
+
+// A folder that goes with it.
+struct Folder {
+  std::string path;
+  Folder() {
+    std::string name = (std::filesystem::temp_directory_path() / "slimclr-plans-XXXXXX").string();
+    path = mkdtemp(name.data()) ? name : "";
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+};
+
+void test_plan_store() {
+  using namespace cuda;
+  const Folder folder;
+  const std::string where = folder.path + "/a/b", target = "NVIDIA H0 \"X\"/1 sm_90 cuDNN 9.1.0";
+  int told = 0;
+  auto tell = [&](const std::string&) { ++told; };
+  const PlanChoice first{false, 11, {{2, 3}, {14, -1}}}, second{true, 0, {}};
+  std::string file;
+  {
+    PlanStore store(where, target, tell);
+    file = store.file();
+    expect(!store.find(shape_number(1)), "an empty store finds nothing");
+    store.add(shape_number(1), first);
+    expect(std::filesystem::exists(file), "the first choice is written at once");
+    store.add(shape_number(2), second);
+  }
+  {
+    PlanStore store(where, target, tell);
+    expect(store.find(shape_number(1)) == first && store.find(shape_number(2)) == second, "choices come back");
+    expect(!store.find(shape_number(3)), "another shape is not found");
+  }
+  expect(told == 0, "nothing is told where all is well");
+  expect(std::distance(std::filesystem::directory_iterator(where), {}) == 1, "no temporary file is left");
+
+  const std::string whole = contents(file);
+  bool ignored = true;
+  for (size_t length = 0; length < whole.size(); ++length) {
+    put(file, whole.substr(0, length));
+    told = 0;
+    PlanStore store(where, target, tell);
+    ignored = ignored && !store.find(shape_number(1)) && told == 1;
+  }
+  expect(ignored, "a file that is cut off anywhere is ignored, with one line");
+  ignored = true;
+  for (size_t at = 0; at < whole.size(); ++at) {
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ 1);
+    put(file, damaged);
+    told = 0;
+    PlanStore store(where, target, tell);
+    ignored = ignored && !store.find(shape_number(1)) && told == 1;
+  }
+  expect(ignored, "a file with a wrong bit anywhere is ignored, with one line");
+  {
+    PlanStore store(where, target, tell);
+    store.add(shape_number(5), first);
+  }
+  expect(PlanStore(where, target, tell).find(shape_number(5)) == first, "it is replaced");
+
+  {
+    PlanStore store(where, "NVIDIA H0 cuDNN 9.2.0", tell);
+    expect(store.file() != file && !store.find(shape_number(5)), "another version has another file");
+    std::filesystem::copy_file(file, store.file());
+  }
+  told = 0;
+  expect(!PlanStore(where, "NVIDIA H0 cuDNN 9.2.0", tell).find(shape_number(5)) && told == 1,
+         "the file of another version is ignored, with one line");
+
+  told = 0;
+  put(folder.path + "/plain", "");
+  {
+    PlanStore store(folder.path + "/plain/below", target, tell);
+    store.add(shape_number(1), first);
+    store.save();
+    expect(store.find(shape_number(1)) == first && told == 1,
+           "a folder that cannot be made is told once, and no error");
+  }
+  PlanStore none("", target, tell);
+  none.add(shape_number(1), first);
+  expect(none.file().empty() && !none.find(shape_number(1)), "without a folder nothing is kept");
+}
+
+// Processes that write at the same time: whatever the order, the file is whole, and what each of them knew at its last
+// save was there once it returned.
+void test_plan_store_writers() {
+  using namespace cuda;
+  constexpr int kWriters = 4, kSaves = 20;
+  const Folder folder;
+  auto quiet = [](const std::string&) {};
+  std::cout << std::flush;
+  for (int w = 0; w < kWriters; ++w)
+    if (fork() == 0) {
+      PlanStore store(folder.path, "GPU", quiet);
+      for (int i = 0; i < kSaves; ++i) {
+        store.add(shape_number(w * 1000 + i + 1), {false, w, {{i, w}}});
+        store.save();
+        int told = 0;
+        PlanStore reader(folder.path, "GPU", [&](const std::string&) { ++told; });
+        reader.find(shape_number(1));
+        if (told) _exit(1);
+      }
+      _exit(0);
+    }
+  bool whole = true;
+  for (int w = 0; w < kWriters; ++w) {
+    int status = 1;
+    wait(&status);
+    whole = whole && status == 0;
+  }
+  expect(whole, "every reader finds a whole file while others write");
+  PlanStore store(folder.path, "GPU", quiet);
+  int complete = 0;
+  for (int w = 0; w < kWriters; ++w) {
+    bool all = true;
+    for (int i = 0; i < kSaves; ++i)
+      all = all && store.find(shape_number(w * 1000 + i + 1)) == PlanChoice{false, w, {{i, w}}};
+    complete += all;
+  }
+  expect(complete >= 1, "the file holds all that its last writer knew");
+  expect(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1, "no temporary file is left");
+}
+
+void test_cache_folder() {
+  const char* names[] = {"SLIMCLR_CACHE", "XDG_CACHE_HOME", "HOME"};
+  setenv("SLIMCLR_CACHE", "/s", 1);
+  setenv("XDG_CACHE_HOME", "/x", 1);
+  setenv("HOME", "/h", 1);
+  const char* expected[] = {"/s", "/x/slimclr", "/h/.cache/slimclr", ""};
+  for (int i = 0; i < 4; ++i) {
+    expect(cuda::cache_folder() == expected[i], "the cache is where SLIMCLR_CACHE, XDG_CACHE_HOME or HOME says");
+    if (i < 3) unsetenv(names[i]);
+  }
+  setenv("XDG_CACHE_HOME", "relative", 1);
+  expect(cuda::cache_folder().empty(), "a relative XDG_CACHE_HOME does not count");
+}
+
 void test_batch_norm_grid() {
   for (int64_t rows : {int64_t{1}, int64_t{7}, int64_t{25088}, int64_t{3211264}})
     for (int64_t pitch : {1, 5, 8, 16, 24, 64, 304, 2048})
@@ -193,6 +348,9 @@ int main() {
   test_recording_memory();
   test_block_sizes();
   test_plan_keys();
+  test_plan_store();
+  test_plan_store_writers();
+  test_cache_folder();
   test_batch_norm_grid();
   test_slices();
   test_library();

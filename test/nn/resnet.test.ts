@@ -274,7 +274,7 @@ describe('SlimmableResNet', () => {
       refuse({ arch: 'resnet19' }, /arch to be one of resnet18, .*resnet110, received resnet19/);
       refuse({ head: 'moco' }, /head to be one of mocov2_slim, .*received moco/);
       refuse({ stem: 'imagenet' }, /stem of resnet20 to be one of cifar, received imagenet/);
-      refuse({ precision: 'fp16' }, /precision to be one of fp32, bf16, received fp16/);
+      refuse({ precision: 'fp8' }, /precision to be one of fp32, bf16, fp16, received fp8/);
       refuse({ widths: [0.5, 1] }, /use \[1, 0.5\]/);
       refuse({ baseWidth: 0 }, /baseWidth to be a positive integer, received 0/);
       refuse({ baseWidth: 2 }, /width 0.25 leaves none of 2 channels/);

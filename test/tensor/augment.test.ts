@@ -200,7 +200,7 @@ describe('augment', () => {
       expect(() => call({ mean: [0, 0] })).throw(RangeError, /mean and std of 3 numbers, received 2 and 3/);
       expect(() => call({ std: [1, 0, 1] })).throw(RangeError, /std > 0 per channel/);
       expect(() => call({ mean: [NaN, 0, 0] })).throw(RangeError, /finite mean/);
-      expect(() => call({ dtype: 'uint8' })).throw(TypeError, /float32 or bfloat16, received uint8/);
+      expect(() => call({ dtype: 'uint8' })).throw(TypeError, /float32, bfloat16 or float16, received uint8/);
       expect(() => call({}, zeros([8]))).throw(TypeError, /pixels of uint8/);
       expect(() => call({}, p.pixels, zeros([3, 19]))).throw(RangeError, /params of shape \[3, 20\]/);
     });

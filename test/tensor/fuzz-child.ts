@@ -78,6 +78,7 @@ const floating = (): DType => pick(['float32', 'bfloat16']);
 const channels = (): number => pick([1, 2, 3, 4, 8, 16, 16, 32]);
 const dims = (rank: number): number[] => Array.from({ length: rank }, () => int(chance(0.03) ? 0 : 1, 9));
 const maybe = (t: () => NativeTensor): NativeTensor | null => (chance(0.5) ? t() : null);
+const skip = (): NativeTensor | null => maybe(() => f32([1]));
 const many = (n: number, t: (i: number) => NativeTensor): NativeTensor[] => Array.from({ length: n }, (_, i) => t(i));
 
 interface Image {
@@ -357,21 +358,23 @@ const plausible: Record<string, () => Args> = {
   sgd: () => {
     const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
     const list = (): NativeTensor[] => shapes.map((s) => f32(s));
-    return [list(), list(), list(), f32([1]), 0.9, chance(0.5), shapes.map(() => 1e-4)];
+    return [list(), list(), list(), f32([1]), 0.9, chance(0.5), shapes.map(() => 1e-4), skip()];
   },
   lars: () => {
     const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
     const list = (): NativeTensor[] => shapes.map((s) => f32(s));
-    return [list(), list(), list(), f32([1]), 0.9, 1e-4, 0.001];
+    return [list(), list(), list(), f32([1]), 0.9, 1e-4, 0.001, skip()];
   },
   adamw: () => {
     const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
     const list = (): NativeTensor[] => shapes.map((s) => f32(s));
     const steps = shapes.map(() => f32([1]));
-    return [list(), list(), list(), list(), steps, f32([1]), 0.9, 0.999, 1e-8, shapes.map(() => 1e-4)];
+    return [list(), list(), list(), list(), steps, f32([1]), 0.9, 0.999, 1e-8, shapes.map(() => 1e-4), skip()];
   },
   rescale: () => [many(int(0, 3), () => f32(dims(2))), pick([0, 1.5])],
   clipGradNorm: () => [many(int(0, 3), () => f32(dims(2))), pick([1e-3, 1e3])],
+  unscale: () => [many(int(0, 3), () => f32(dims(2))), f32([1])],
+  updateScale: () => [f32([1]), i64([1], 40), f32([1]), pick([1, 2]), pick([0.5, 1]), int(1, 9)],
   ema: () => {
     const shapes = Array.from({ length: int(0, 4) }, () => dims(int(0, 3)));
     return [shapes.map((s) => f32(s)), shapes.map((s) => f32(s)), f32([1])];
@@ -458,6 +461,7 @@ function wild(depth = 0): unknown {
         'cuda:999',
         'cuda:99999999999999',
         'float32',
+        'float16',
         'uint8',
         'mocov2',
         'x'.repeat(1000),

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { readJsonl, readSafetensors } from '../../lib/io';
-import { memoryStats } from '../../lib/tensor';
+import { memoryStats, zeros } from '../../lib/tensor';
 import { evaluateCheckpoint, loadEncoder, pretrain, type RunEvent, type Settings } from '../../lib/train';
 import { checkpointBytes, newFolder, removeFolders, tinyPictures, tinySettings } from './tiny-run';
 
@@ -53,6 +53,21 @@ describe('runs of every method', function () {
       expect(memoryStats().tensors).to.equal(before);
     });
   }
+
+  it('refuses fp16 on the CPU and names the way out', async () => {
+    const refused = pretrain({ ...tinySettings(data), precision: 'fp16' }, { out: newFolder() });
+    const error = await refused.then(
+      () => null,
+      (e: unknown) => e as Error,
+    );
+    expect(error?.message).to.equal(
+      '[device] cpu cannot compute in fp16: float16 is for CUDA; bfloat16 serves on the CPU; use --precision bf16',
+    );
+    expect(() => zeros([2], { dtype: 'float16', device: 'cpu' })).to.throw(
+      TypeError,
+      '[zeros] expected another element type',
+    );
+  });
 
   it('starts from the backbone of another method, in both encoders', async () => {
     const [first, second] = [newFolder(), newFolder()];

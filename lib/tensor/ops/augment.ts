@@ -65,7 +65,7 @@ export interface AugmentOptions {
   /** Per channel, in units of the value range 0…1. */
   mean: readonly number[];
   std: readonly number[];
-  /** 'float32' (default) or 'bfloat16'. */
+  /** 'float32' (default), 'bfloat16' or, on CUDA, 'float16'. */
   dtype?: DType;
 }
 

@@ -29,7 +29,7 @@ export interface BatchNormOptions {
 /**
  * Batch normalisation over N (and H, W), fused with a residual sum and a ReLU: `[relu](bn(x) [+ residual])`.
  *
- * @param x [N, C] or [N, C, H, W], float32 or bfloat16
+ * @param x [N, C] or [N, C, H, W], float32 or a type of 16 bits
  */
 export function batchNorm(x: Tensor, bn: BatchNormParameters, options: BatchNormOptions): Tensor {
   const { training, momentum = 0.1, eps = 1e-5, relu = false, residual = null, residualLast = false } = options;

@@ -15,7 +15,7 @@ export interface Conv2dOptions {
 /**
  * 2-D convolution (cross-correlation) with a slice of the weight's channels.
  *
- * @param x [N, inChannels, H, W], float32 or bfloat16
+ * @param x [N, inChannels, H, W], float32 or a type of 16 bits
  * @param weight [O, I, kh, kw] float32; its gradient is of the full size, zero outside the slice
  * @returns [N, outChannels, H', W'] of x's dtype
  */

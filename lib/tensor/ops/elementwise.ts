@@ -24,7 +24,7 @@ export function scale(x: Tensor, factor: number): Tensor {
   return y;
 }
 
-/** x as float32 or bfloat16. */
+/** x as float32, bfloat16 or, on CUDA, float16. */
 export function cast(x: Tensor, dtype: DType): Tensor {
   const y = new Tensor(native.cast(x.handle, dtype));
   if (needsGrad(x)) {

@@ -21,7 +21,7 @@ export function maxPool2d(x: Tensor, { kernelSize, stride, padding = 0 }: PoolOp
   return y;
 }
 
-/** Mean over each image. x [N, C, H, W], float32 or bfloat16 → [N, C] float32. */
+/** Mean over each image. x [N, C, H, W], float32 or a type of 16 bits → [N, C] float32. */
 export function globalAvgPool2d(x: Tensor): Tensor {
   const y = new Tensor(native.globalAvgPool2d(x.handle));
   if (needsGrad(x)) {

@@ -15,6 +15,8 @@ export interface SgdOptions {
   weightDecay: number | readonly number[];
   /** Default false. */
   nesterov?: boolean;
+  /** Float32 of one element: unless it is 0, nothing is done. Default: the step is done. */
+  skip?: Tensor;
 }
 
 /** One step of SGD with momentum over all parameters in one call, as PyTorch's: μ ← m·μ + (g + wd·p); p ← p − lr·μ. */
@@ -22,10 +24,11 @@ export function sgd(
   params: readonly Tensor[],
   grads: readonly Tensor[],
   momentumBuffers: readonly Tensor[],
-  { lr, momentum, weightDecay, nesterov = false }: SgdOptions,
+  { lr, momentum, weightDecay, nesterov = false, skip }: SgdOptions,
 ): void {
   const decay = forEach(params, weightDecay);
-  native.sgd(handles(params), handles(grads), handles(momentumBuffers), lr.handle, momentum, nesterov, decay);
+  const lists = [handles(params), handles(grads), handles(momentumBuffers)] as const;
+  native.sgd(...lists, lr.handle, momentum, nesterov, decay, skip?.handle ?? null);
 }
 
 export interface LarsOptions {
@@ -36,6 +39,8 @@ export interface LarsOptions {
   weightDecay: number;
   /** Their step's length, as a share of their own, at learning rate 1. */
   trustCoefficient: number;
+  /** As of {@link sgd}. */
+  skip?: Tensor;
 }
 
 /**
@@ -46,10 +51,10 @@ export function lars(
   params: readonly Tensor[],
   grads: readonly Tensor[],
   momentumBuffers: readonly Tensor[],
-  { lr, momentum, weightDecay, trustCoefficient }: LarsOptions,
+  { lr, momentum, weightDecay, trustCoefficient, skip }: LarsOptions,
 ): void {
   const lists = [handles(params), handles(grads), handles(momentumBuffers)] as const;
-  native.lars(...lists, lr.handle, momentum, weightDecay, trustCoefficient);
+  native.lars(...lists, lr.handle, momentum, weightDecay, trustCoefficient, skip?.handle ?? null);
 }
 
 /** What AdamW keeps, per parameter: zeros before the first step. */
@@ -69,6 +74,8 @@ export interface AdamwOptions {
   eps: number;
   /** Decoupled decay of all parameters, or one for each. */
   weightDecay: number | readonly number[];
+  /** As of {@link sgd}; the steps are not counted up either. */
+  skip?: Tensor;
 }
 
 /** One step of AdamW over all parameters in one call, as PyTorch's. */
@@ -76,11 +83,11 @@ export function adamw(
   params: readonly Tensor[],
   grads: readonly Tensor[],
   { expAvgs, expAvgSqs, steps }: AdamwState,
-  { lr, beta1, beta2, eps, weightDecay }: AdamwOptions,
+  { lr, beta1, beta2, eps, weightDecay, skip }: AdamwOptions,
 ): void {
   const state = [handles(expAvgs), handles(expAvgSqs), handles(steps)] as const;
   const decay = forEach(params, weightDecay);
-  native.adamw(handles(params), handles(grads), ...state, lr.handle, beta1, beta2, eps, decay);
+  native.adamw(handles(params), handles(grads), ...state, lr.handle, beta1, beta2, eps, decay, skip?.handle ?? null);
 }
 
 /** Multiplies every element of float32 tensors by a number, in place and in one call. */
@@ -96,6 +103,33 @@ export function rescale(tensors: readonly Tensor[], factor: number): void {
  */
 export function clipGradNorm(grads: readonly Tensor[], maxNorm: number): Tensor {
   return new Tensor(native.clipGradNorm(handles(grads), maxNorm));
+}
+
+/**
+ * Divides every element of the gradients of a scaled loss by `scale` (float32, one element), in place and in one call.
+ *
+ * @returns 1 where an element is not finite, else 0: float32 [1], on the device
+ */
+export function unscale(grads: readonly Tensor[], scale: Tensor): Tensor {
+  return new Tensor(native.unscale(handles(grads), scale.handle));
+}
+
+export interface ScaleRule {
+  /** Factors of the scale after `interval` steps without overflow, and after an overflow. */
+  growth: number;
+  backoff: number;
+  interval: number;
+}
+
+/**
+ * The next loss scale, on the device and as PyTorch's `GradScaler` has it.
+ *
+ * @param goodSteps int64 of one element: steps without overflow since the scale changed last
+ * @param found what {@link unscale} returned
+ */
+export function updateScale(scale: Tensor, goodSteps: Tensor, found: Tensor, rule: ScaleRule): void {
+  const { growth, backoff, interval } = rule;
+  native.updateScale(scale.handle, goodSteps.handle, found.handle, growth, backoff, interval);
 }
 
 /** Exponential moving average in one call: target ← m·target + (1 − m)·source; m is a float32 tensor of one element. */

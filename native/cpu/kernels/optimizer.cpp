@@ -181,6 +181,31 @@ void rescale(const ScaleItem* items, int64_t count, float factor) {
       });
 }
 
+bool unscale(const ScaleItem* items, int64_t count, float factor) {
+  int found = 0;
+  for_chunks(
+      items, count, [](const ScaleItem& item) { return item.size; },
+      [&](const ScaleItem& item, int64_t first, int64_t last) {
+        // v - v is 0 where v is finite, else NaN.
+        vf rest{};
+        int64_t i = first;
+        for (; i + V <= last; i += V) {
+          const vf v = load(item.data + i);
+          rest += v - v;
+          store(item.data + i, factor * v);
+        }
+        float left = sum(rest);
+        for (; i < last; ++i) {
+          left += item.data[i] - item.data[i];
+          item.data[i] *= factor;
+        }
+        if (left == 0) return;
+#pragma omp atomic write
+        found = 1;
+      });
+  return !found;
+}
+
 int64_t clip_scratch_bytes(const ClipArgs& a) { return partial_bytes(a.items, a.count, 1); }
 
 void clip(const ClipArgs& a) {
@@ -242,6 +267,6 @@ void enqueue(float* queue, int64_t k, const float* keys, int64_t n, int64_t d, i
 
 extern const OptimizerKernels optimizer_kernels;
 const OptimizerKernels optimizer_kernels = {
-    sgd, lars_scratch_bytes, lars, adamw, clip_scratch_bytes, clip, rescale, ema, zero, enqueue};
+    sgd, lars_scratch_bytes, lars, adamw, clip_scratch_bytes, clip, rescale, unscale, ema, zero, enqueue};
 
 }  // namespace slimclr::cpu::SLIMCLR_ISA

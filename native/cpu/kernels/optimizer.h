@@ -99,6 +99,8 @@ struct OptimizerKernels {
   int64_t (*clip_scratch_bytes)(const ClipArgs&);
   void (*clip)(const ClipArgs&);
   void (*rescale)(const ScaleItem* items, int64_t count, float factor);
+  // Every element *= factor; whether all were finite.
+  bool (*unscale)(const ScaleItem* items, int64_t count, float factor);
   // target = m * target + (1 - m) * source, m [1] read when the kernel runs
   void (*ema)(const EmaItem* items, int64_t count, const float* m);
   void (*zero)(const ZeroItem* items, int64_t count);

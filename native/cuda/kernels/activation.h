@@ -7,7 +7,7 @@
 
 namespace slimclr::cuda {
 
-enum class Elem : uint8_t { f32, bf16 };
+enum class Elem : uint8_t { f32, bf16, f16 };
 
 // Stored as [N][ceil(C / block)][H][W][block]. Activations are NHWC with the channels rounded up to a multiple of 8
 // (block ≥ C, the rest zero, and kernels keep it so); block = 1 is NCHW. A matrix [N, C] is H = W = 1 with block = 1.

@@ -387,6 +387,8 @@ __global__ void __launch_bounds__(kImageThreads) augment_kernel(AugmentArgs a) {
     write_bytes(a, index, image, plan.flip);
   else if (a.out.elem == Elem::bf16)
     write_pixels<bf16>(a, index, image, plan.flip);
+  else if (a.out.elem == Elem::f16)
+    write_pixels<f16>(a, index, image, plan.flip);
   else
     write_pixels<float>(a, index, image, plan.flip);
 }

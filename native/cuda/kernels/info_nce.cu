@@ -10,6 +10,10 @@
 // roundings of keys and probabilities average out over a long queue; over a short one they are sums of two as well.
 //
 // A block takes 64 query rows and a part of the queue (a split); the splits' Z and O are added in order afterwards.
+//
+// Shared memory and registers hold 256 dimensions. Longer rows come in slabs of 256: similarities add up over the
+// slabs, and each block leaves O for one of them, so that blocks of the other slabs compute the same similarities
+// again.
 #include "cuda/kernels/info_nce.h"
 
 #include <cuda_fp16.h>
@@ -31,6 +35,7 @@ constexpr int kKeys = 64;  // queue rows of a step
 constexpr int kWarps = 4;  // 16 query rows each
 constexpr int kTileThreads = kWarps * kWarp;
 constexpr int kFragment = 16;
+constexpr int64_t kSlab = 256;  // most dimensions of a row in shared memory
 constexpr int kMomentBlocks = 64;
 constexpr int64_t kShortQueue = 8192;
 
@@ -71,8 +76,9 @@ Panels panels_of(const InfoNceArgs& a) {
 // Sizes, and where everything lies in the scratch memory.
 struct Plan {
   int64_t n, k, d;          // as given
-  int64_t rows, keys, dim;  // padded: multiples of kRows and kKeys; 64, 128 or 256
+  int64_t rows, keys, dim;  // padded: multiples of kRows and kKeys; 64, 128 or a multiple of kSlab
   int widths, panels, splits;
+  int slabs;            // parts of a row
   __half* queries;      // [widths][rows][dim]
   __half* rests;        // [widths][rows][dim], what the rounding of queries left over
   __half* queue;        // [keys][dim]
@@ -94,11 +100,12 @@ Plan plan_of(const Launch& on, const InfoNceArgs& a, int panels) {
   p.d = a.d;
   p.rows = (a.n + kRows - 1) / kRows * kRows;
   p.keys = (a.k + kKeys - 1) / kKeys * kKeys;
-  p.dim = a.d <= 64 ? 64 : a.d <= 128 ? 128 : 256;
+  p.dim = a.d <= 64 ? 64 : a.d <= 128 ? 128 : (a.d + kSlab - 1) / kSlab * kSlab;
+  p.slabs = static_cast<int>((p.dim + kSlab - 1) / kSlab);
   p.widths = a.widths;
   p.panels = panels;
   // About three blocks for every multiprocessor.
-  const int64_t blocks = panels * (p.rows / kRows), tiles = p.keys / kKeys;
+  const int64_t blocks = panels * p.slabs * (p.rows / kRows), tiles = p.keys / kKeys;
   int64_t splits = (static_cast<int64_t>(on.processors) * 3 + blocks - 1) / blocks;
   splits = splits < 64 ? splits : 64;
   splits = splits < tiles ? splits : tiles;
@@ -181,25 +188,43 @@ struct Tile {
   Shift shift[kRows];
 };
 
+// Of rows that a tile holds whole, known to the compiler.
 template <int D>
-__device__ void copy_rows(__half (*to)[D + 8], const __half* from) {
-  constexpr int kWords = D / 8;  // of 16 bytes, in a row
-  for (int i = threadIdx.x; i < kRows * kWords; i += kTileThreads)
-    *reinterpret_cast<uint4*>(&to[i / kWords][i % kWords * 8]) = reinterpret_cast<const uint4*>(from)[i];
+__device__ int64_t dim_of(const Plan& p) {
+  return D < kSlab ? D : p.dim;
+}
+template <int D>
+__device__ int slabs_of(const Plan& p) {
+  return D < kSlab ? 1 : p.slabs;
 }
 
-// What multiplications in float16 leave over: rests of the block's queries and of the step's keys, in global memory, or
-// null where they do not matter.
-struct Rests {
-  const __half *queries, *keys;
+// The first D numbers of rows that lie `stride` apart.
+template <int D>
+__device__ void copy_rows(__half (*to)[D + 8], const __half* from, int64_t stride) {
+  constexpr int kWords = D / 8;  // of 16 bytes, in a row
+  for (int i = threadIdx.x; i < kRows * kWords; i += kTileThreads) {
+    const int row = i / kWords, column = i % kWords * 8;
+    *reinterpret_cast<uint4*>(&to[row][column]) = *reinterpret_cast<const uint4*>(from + row * stride + column);
+  }
+}
+
+// Rows in global memory: rounded to float16 and, unless null, what the rounding left over.
+struct Halves {
+  const __half *values, *rests;
+  __device__ Halves from(int64_t i) const { return {values + i, rests ? rests + i : nullptr}; }
 };
 
-// scores = queries · keysᵀ for the 16 query rows of this warp, which begin at `row`.
+// scores = queries · keysᵀ, or += it, for the 16 query rows of this warp, which begin at `row`; of D dimensions. The
+// values lie in the tile, the rests, unless null, in rows that are `stride` apart.
 template <int D>
-__device__ void multiply_keys(Tile<D>& tile, int row, const Rests& rests) {
+__device__ void multiply_keys(Tile<D>& tile, int row, const __half* query_rests, const __half* key_rests,
+                              unsigned stride, bool add) {
   for (int key = 0; key < kKeys; key += kFragment) {
     wmma::fragment<wmma::accumulator, 16, 16, 16, float> s;
-    wmma::fill_fragment(s, 0.0f);
+    if (add)
+      wmma::load_matrix_sync(s, &tile.scores[row][key], kKeys + 4, wmma::mem_row_major);
+    else
+      wmma::fill_fragment(s, 0.0f);
 #pragma unroll
     for (int i = 0; i < D; i += kFragment) {
       wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::row_major> q, rest;
@@ -207,18 +232,36 @@ __device__ void multiply_keys(Tile<D>& tile, int row, const Rests& rests) {
       wmma::load_matrix_sync(q, &tile.queries[row][i], D + 8);
       wmma::load_matrix_sync(k, &tile.keys[key][i], D + 8);
       wmma::mma_sync(s, q, k, s);
-      if (rests.queries) {
-        wmma::load_matrix_sync(rest, rests.queries + row * D + i, D);
+      if (query_rests) {
+        wmma::load_matrix_sync(rest, query_rests + row * static_cast<int64_t>(stride) + i, stride);
         wmma::mma_sync(s, rest, k, s);
       }
-      if (rests.keys) {
-        wmma::load_matrix_sync(k, rests.keys + key * D + i, D);
+      if (key_rests) {
+        wmma::load_matrix_sync(k, key_rests + key * static_cast<int64_t>(stride) + i, stride);
         wmma::mma_sync(s, q, k, s);
       }
     }
     wmma::store_matrix_sync(&tile.scores[row][key], s, kKeys + 4, wmma::mem_row_major);
   }
   __syncwarp();
+}
+
+// scores = queries · keysᵀ over all slabs, of which `last` is the last to be loaded. A single slab of queries was
+// loaded before.
+template <int D>
+__device__ void multiply_slabs(const Plan& p, Tile<D>& tile, int row, const Halves& queries, const Halves& keys,
+                               int last) {
+  const int64_t dim = dim_of<D>(p);
+  const int slabs = slabs_of<D>(p);
+  for (int i = 1; i <= slabs; ++i) {
+    const int64_t slab = (last + i) % slabs * static_cast<int64_t>(D);
+    const Halves q = queries.from(slab), k = keys.from(slab);
+    __syncthreads();  // what was loaded before has been read
+    if (slabs > 1) copy_rows<D>(tile.queries, q.values, dim);
+    copy_rows<D>(tile.keys, k.values, dim);
+    __syncthreads();
+    multiply_keys<D>(tile, row, q.rests, k.rests, static_cast<unsigned>(dim), i > 1);
+  }
 }
 
 // Grid: splits, tiles of query rows, widths. Leaves the range of every row's similarities to the split's keys.
@@ -228,7 +271,9 @@ __global__ void __launch_bounds__(kTileThreads) range_kernel(Plan p) {
   const int lane = threadIdx.x % kWarp, strip = threadIdx.x / kWarp * kFragment, width = blockIdx.z;
   const int64_t first = static_cast<int64_t>(blockIdx.y) * kRows, tiles = p.keys / kKeys;
   const int64_t begin = tiles * blockIdx.x / p.splits, end = tiles * (blockIdx.x + 1) / p.splits;
-  copy_rows<D>(tile.queries, p.queries + (width * p.rows + first) * D);
+  const int64_t dim = dim_of<D>(p);
+  const Halves queries = {p.queries + (width * p.rows + first) * dim, nullptr};
+  if (slabs_of<D>(p) == 1) copy_rows<D>(tile.queries, queries.values, dim);
   float low[kFragment], high[kFragment];
 #pragma unroll
   for (int r = 0; r < kFragment; ++r) {
@@ -236,10 +281,7 @@ __global__ void __launch_bounds__(kTileThreads) range_kernel(Plan p) {
     high[r] = -INFINITY;
   }
   for (int64_t t = begin; t < end; ++t) {
-    __syncthreads();  // the keys of the step before have been read
-    copy_rows<D>(tile.keys, p.queue + t * kKeys * D);
-    __syncthreads();
-    multiply_keys<D>(tile, strip, {nullptr, nullptr});
+    multiply_slabs<D>(p, tile, strip, queries, {p.queue + t * kKeys * dim, nullptr}, 0);
 #pragma unroll
     for (int r = 0; r < kFragment; ++r)
       for (int key = lane; key < kKeys; key += kWarp) {
@@ -262,7 +304,7 @@ __global__ void __launch_bounds__(kTileThreads) range_kernel(Plan p) {
 template <int D>
 __device__ void add_products(const Tile<D>& tile, int row,
                              wmma::fragment<wmma::accumulator, 16, 16, 16, float> (&o)[D / kFragment],
-                             const __half* keys, int stride) {
+                             const __half* keys, int64_t stride) {
   for (int key = 0; key < kKeys; key += kFragment) {
     wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::row_major> a;
     wmma::load_matrix_sync(a, &tile.p[row][key], kKeys + 8);
@@ -276,17 +318,22 @@ __device__ void add_products(const Tile<D>& tile, int row,
   __syncwarp();
 }
 
-// Grid: splits, tiles of query rows, panels. Leaves the split's Z and O.
+// Grid: splits, tiles of query rows, slabs of all panels. Leaves the split's Z and a slab of its O.
 template <int D>
 __global__ void __launch_bounds__(kTileThreads) attend_kernel(Plan p, Panels panels) {
   Tile<D>& tile = shared_memory<Tile<D>>();
   const int lane = threadIdx.x % kWarp, strip = threadIdx.x / kWarp * kFragment;
-  const Panel panel = panels.at[blockIdx.z];
+  const int64_t dim = dim_of<D>(p);
+  const int slabs = slabs_of<D>(p);
+  const int index = static_cast<int>(blockIdx.z) / slabs, slab = static_cast<int>(blockIdx.z) % slabs;
+  const Panel panel = panels.at[index];
+  if (slab > 0 && !panel.mean) return;
   const int64_t first = static_cast<int64_t>(blockIdx.y) * kRows, tiles = p.keys / kKeys;
   const int64_t begin = tiles * blockIdx.x / p.splits, end = tiles * (blockIdx.x + 1) / p.splits;
   const float exponent = 1.44269504088896341f / panel.temperature;
-  Rests rests = {p.rests + (panel.width * p.rows + first) * D, nullptr};
-  copy_rows<D>(tile.queries, p.queries + (panel.width * p.rows + first) * D);
+  const int64_t own = (panel.width * p.rows + first) * dim;
+  const Halves queries = {p.queries + own, p.rests + own};
+  if (slabs == 1) copy_rows<D>(tile.queries, queries.values, dim);
   if (threadIdx.x < kRows)
     tile.shift[threadIdx.x] = shift_of(range_of(p, panel.width, first + threadIdx.x), panel.temperature);
 
@@ -295,11 +342,8 @@ __global__ void __launch_bounds__(kTileThreads) attend_kernel(Plan p, Panels pan
   for (int i = 0; i < D / kFragment; ++i) wmma::fill_fragment(o[i], 0.0f);
   float z[kFragment] = {};
   for (int64_t t = begin; t < end; ++t) {
-    __syncthreads();
-    copy_rows<D>(tile.keys, p.queue + t * kKeys * D);
-    __syncthreads();
-    if (p.queue_rests) rests.keys = p.queue_rests + t * kKeys * D;
-    multiply_keys<D>(tile, strip, rests);
+    const Halves keys = Halves{p.queue, p.queue_rests}.from(t * kKeys * dim);
+    multiply_slabs<D>(p, tile, strip, queries, keys, slab);
 #pragma unroll
     for (int r = 0; r < kFragment; ++r) {
       const Shift shift = tile.shift[strip + r];
@@ -314,8 +358,8 @@ __global__ void __launch_bounds__(kTileThreads) attend_kernel(Plan p, Panels pan
     __syncwarp();
     if (!panel.mean) continue;
     add_products<D>(tile, strip, o, &tile.keys[0][0], D + 8);
-    if (!rests.keys) continue;
-    add_products<D>(tile, strip, o, rests.keys, D);
+    if (!keys.rests) continue;
+    add_products<D>(tile, strip, o, keys.rests + slab * D, dim);
     for (int r = 0; r < kFragment; ++r)
       for (int key = lane; key < kKeys; key += kWarp) {
         const float value = tile.scores[strip + r][key];
@@ -324,14 +368,15 @@ __global__ void __launch_bounds__(kTileThreads) attend_kernel(Plan p, Panels pan
     __syncwarp();
     add_products<D>(tile, strip, o, &tile.keys[0][0], D + 8);
   }
-  const int64_t cell = (static_cast<int64_t>(blockIdx.x) * p.panels + blockIdx.z) * p.rows + first + strip;
+  const int64_t cell = (static_cast<int64_t>(blockIdx.x) * p.panels + index) * p.rows + first + strip;
 #pragma unroll
   for (int i = 0; i < D / kFragment; ++i)
-    wmma::store_matrix_sync(p.o + cell * D + i * kFragment, o[i], D, wmma::mem_row_major);
+    wmma::store_matrix_sync(p.o + cell * dim + slab * D + i * kFragment, o[i], static_cast<unsigned>(dim),
+                            wmma::mem_row_major);
 #pragma unroll
   for (int r = 0; r < kFragment; ++r) {
     const float total = warp_sum(z[r]);
-    if (lane == 0) p.z[cell + r] = total;
+    if (lane == 0 && slab == 0) p.z[cell + r] = total;
   }
 }
 
@@ -420,8 +465,8 @@ void attend(const Launch& on, const Plan& p, const Panels& panels) {
   allow_shared(on, attend_kernel<D>, sizeof(Tile<D>));
   launch(on, dim3(splits, rows, static_cast<unsigned>(p.widths)), dim3(kTileThreads), sizeof(Tile<D>), range_kernel<D>,
          p);
-  launch(on, dim3(splits, rows, static_cast<unsigned>(p.panels)), dim3(kTileThreads), sizeof(Tile<D>), attend_kernel<D>,
-         p, panels);
+  launch(on, dim3(splits, rows, static_cast<unsigned>(p.panels * p.slabs)), dim3(kTileThreads), sizeof(Tile<D>),
+         attend_kernel<D>, p, panels);
 }
 
 }  // namespace
@@ -444,7 +489,7 @@ void info_nce(const Launch& on, const InfoNceArgs& a) {
   else if (p.dim == 128)
     attend<128>(on, p, panels);
   else
-    attend<256>(on, p, panels);
+    attend<kSlab>(on, p, panels);
   const unsigned rows = static_cast<unsigned>(p.n);
   launch(on, dim3(rows, static_cast<unsigned>(p.panels)), dim3(128), 0, combine_kernel, p, panels, a);
   launch(on, dim3(rows, static_cast<unsigned>(p.widths)), dim3(128), 0, finish_kernel, p, panels, a);

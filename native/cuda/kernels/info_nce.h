@@ -7,7 +7,6 @@
 namespace slimclr::cuda {
 
 constexpr int kMaxWidths = 64;
-constexpr int64_t kMaxDim = 256;  // of an embedding: the tiles of a block must fit into shared memory
 
 // All matrices are float32, rows contiguous. With s_w = q_w·[key, queue] per row and widths descending (index 0 is the
 // full network and is never a student):

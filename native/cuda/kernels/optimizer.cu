@@ -1,5 +1,6 @@
 #include "cuda/kernels/optimizer.h"
 
+#include "core/loss_scale.h"
 #include "cuda/kernels/reduce.cuh"
 #include "cuda/kernels/vector.cuh"
 
@@ -20,9 +21,10 @@ __device__ const ListItem& item_of(const List& list, int64_t chunk) {
   return list.items[low];
 }
 
-// Calls update(item, element) for every element; a block takes whole chunks.
+// Calls update(item, element) for every element, unless told to skip; a block takes whole chunks.
 template <typename Update>
-__global__ void list_kernel(List list, Update update) {
+__global__ void list_kernel(List list, Update update, const float* skip) {
+  if (skip && *skip != 0) return;
   for (int64_t chunk = blockIdx.x; chunk < list.chunks; chunk += gridDim.x) {
     const ListItem& item = item_of(list, chunk);
     const int64_t begin = (chunk - item.begin) * kChunk;
@@ -91,16 +93,26 @@ struct Rescale {
   }
 };
 
+struct Unscale {
+  const float* scale;
+  float* found;
+  __device__ void operator()(const ListItem& item, int64_t i) const {
+    const float v = item.data[i];
+    if (!(fabsf(v) <= 3.402823466e+38f)) *found = 1;  // whichever thread comes first, they all write the same
+    item.data[i] = v * (1 / *scale);
+  }
+};
+
 struct Zero {
   __device__ void operator()(const ListItem& item, int64_t i) const { item.data[i] = 0; }
 };
 
 template <typename Update>
-void update_list(const Launch& on, const List& list, Update update) {
+void update_list(const Launch& on, const List& list, Update update, const float* skip = nullptr) {
   if (list.chunks == 0) return;
   const int64_t most = static_cast<int64_t>(on.processors) * 8;
   launch(on, dim3(static_cast<unsigned>(list.chunks < most ? list.chunks : most)), dim3(kThreads), 0,
-         list_kernel<Update>, list, update);
+         list_kernel<Update>, list, update, skip);
 }
 
 // ---- norms: the sums of squares of every chunk, then of every item or of all, in their order
@@ -153,7 +165,9 @@ __global__ void clip_factor_kernel(List list, const double* partial, float max_n
   *factor = fits ? 1.0f : static_cast<float>(static_cast<double>(max_norm) / (total + 1e-6));
 }
 
-__global__ void adamw_rates_kernel(List list, const float* lr, double beta1, double beta2, AdamWRates* rates) {
+__global__ void adamw_rates_kernel(List list, const float* lr, double beta1, double beta2, const float* skip,
+                                   AdamWRates* rates) {
+  if (skip && *skip != 0) return;
   const int64_t i = grid_index();
   if (i >= list.count) return;
   const ListItem& item = list.items[i];
@@ -169,6 +183,11 @@ void sum_squares(const Launch& on, const List& list, double* partial) {
   const int64_t most = static_cast<int64_t>(on.processors) * 8;
   launch(on, dim3(static_cast<unsigned>(list.chunks < most ? list.chunks : most)), dim3(kThreads), 0, squares_kernel,
          list, partial);
+}
+
+__global__ void update_scale_kernel(float* scale, int64_t* good_steps, const float* found, float growth, float backoff,
+                                    int64_t interval) {
+  next_scale(scale, good_steps, *found, growth, backoff, interval);
 }
 
 __device__ int64_t first_row(const int64_t* pointer, int64_t k) {
@@ -187,32 +206,44 @@ __global__ void advance_kernel(int64_t* pointer, int64_t k, int64_t n) { *pointe
 
 }  // namespace
 
-void sgd(const Launch& on, const List& list, const float* lr, float momentum, bool nesterov) {
-  update_list(on, list, SgdUpdate{lr, momentum, nesterov});
+void sgd(const Launch& on, const List& list, const float* lr, float momentum, bool nesterov, const float* skip) {
+  update_list(on, list, SgdUpdate{lr, momentum, nesterov}, skip);
 }
 
 int64_t lars_scratch_bytes(const List& list) {
   return partial_bytes(list) + list.count * static_cast<int64_t>(sizeof(float));
 }
 
-void lars(const Launch& on, const List& list, const float* lr, float momentum, float trust, void* scratch) {
+void lars(const Launch& on, const List& list, const float* lr, float momentum, float trust, const float* skip,
+          void* scratch) {
   double* partial = static_cast<double*>(scratch);
   float* ratios = reinterpret_cast<float*>(partial + 2 * list.chunks);
   sum_squares(on, list, partial);
   launch(on, dim3(static_cast<unsigned>(list.count)), dim3(kThreads), 0, lars_ratios_kernel, list, partial, trust,
          ratios);
-  update_list(on, list, LarsUpdate{list.items, ratios, lr, momentum});
+  update_list(on, list, LarsUpdate{list.items, ratios, lr, momentum}, skip);
 }
 
 int64_t adamw_scratch_bytes(const List& list) { return list.count * static_cast<int64_t>(sizeof(AdamWRates)); }
 
-void adamw(const Launch& on, const List& list, const float* lr, double beta1, double beta2, float eps, void* scratch) {
+void adamw(const Launch& on, const List& list, const float* lr, double beta1, double beta2, float eps,
+           const float* skip, void* scratch) {
   AdamWRates* rates = static_cast<AdamWRates*>(scratch);
   launch(on, dim3(static_cast<unsigned>((list.count + kThreads - 1) / kThreads)), dim3(kThreads), 0, adamw_rates_kernel,
-         list, lr, beta1, beta2, rates);
+         list, lr, beta1, beta2, skip, rates);
   update_list(on, list,
               AdamWUpdate{list.items, rates, static_cast<float>(beta1), static_cast<float>(1 - beta1),
-                          static_cast<float>(beta2), static_cast<float>(1 - beta2), eps});
+                          static_cast<float>(beta2), static_cast<float>(1 - beta2), eps},
+              skip);
+}
+
+void unscale(const Launch& on, const List& list, const float* scale, float* found) {
+  update_list(on, list, Unscale{scale, found});
+}
+
+void update_scale(const Launch& on, float* scale, int64_t* good_steps, const float* found, float growth, float backoff,
+                  int64_t interval) {
+  launch(on, dim3(1), dim3(1), 0, update_scale_kernel, scale, good_steps, found, growth, backoff, interval);
 }
 
 void rescale(const Launch& on, const List& list, float factor) { update_list(on, list, Rescale{factor, nullptr}); }

@@ -29,15 +29,22 @@ struct List {
 
 SLIMCLR_HOST_DEVICE inline int64_t chunks_of(int64_t size) { return (size + kChunk - 1) / kChunk; }
 
+// skip, of these three: unless null or 0, nothing is done.
 // g = grad + weight_decay · param; mu = momentum · mu + g; param −= lr · (nesterov ? g + momentum · mu : mu)
-void sgd(const Launch& on, const List& list, const float* lr, float momentum, bool nesterov);
+void sgd(const Launch& on, const List& list, const float* lr, float momentum, bool nesterov, const float* skip);
 // g = grad + weight_decay · param; g *= adapt ? trust · |param| / |g| : 1 (1 where a norm is 0); then as SGD.
 // scratch: lars_scratch_bytes.
 int64_t lars_scratch_bytes(const List& list);
-void lars(const Launch& on, const List& list, const float* lr, float momentum, float trust, void* scratch);
+void lars(const Launch& on, const List& list, const float* lr, float momentum, float trust, const float* skip,
+          void* scratch);
 // As PyTorch's AdamW. scratch: adamw_scratch_bytes.
 int64_t adamw_scratch_bytes(const List& list);
-void adamw(const Launch& on, const List& list, const float* lr, double beta1, double beta2, float eps, void* scratch);
+void adamw(const Launch& on, const List& list, const float* lr, double beta1, double beta2, float eps,
+           const float* skip, void* scratch);
+// Every element *= 1 / *scale; *found = 1 where one is not finite, else it stays.
+void unscale(const Launch& on, const List& list, const float* scale, float* found);
+void update_scale(const Launch& on, float* scale, int64_t* good_steps, const float* found, float growth, float backoff,
+                  int64_t interval);
 void rescale(const Launch& on, const List& list, float factor);
 // norm[0] = the norm of all; unless it is at most max_norm, all are scaled by max_norm / (norm + 1e-6).
 // scratch: clip_scratch_bytes.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -11,9 +12,11 @@
 namespace slimclr::cuda {
 
 using bf16 = __nv_bfloat16;
+using f16 = __half;
 
 __device__ __forceinline__ float to_float(float v) { return v; }
 __device__ __forceinline__ float to_float(bf16 v) { return __bfloat162float(v); }
+__device__ __forceinline__ float to_float(f16 v) { return __half2float(v); }
 __device__ __forceinline__ float to_float(uint8_t v) { return static_cast<float>(v); }
 __device__ __forceinline__ float to_float(int32_t v) { return static_cast<float>(v); }
 
@@ -26,6 +29,10 @@ __device__ __forceinline__ float from_float<float>(float v) {
 template <>
 __device__ __forceinline__ bf16 from_float<bf16>(float v) {
   return __float2bfloat16_rn(v);
+}
+template <>
+__device__ __forceinline__ f16 from_float<f16>(float v) {
+  return __float2half_rn(v);
 }
 
 template <typename T, int N>
@@ -57,8 +64,10 @@ template <typename F>
 void by_elem(Elem elem, F f) {
   if (elem == Elem::f32)
     f(static_cast<float*>(nullptr));
-  else
+  else if (elem == Elem::bf16)
     f(static_cast<bf16*>(nullptr));
+  else
+    f(static_cast<f16*>(nullptr));
 }
 
 }  // namespace slimclr::cuda

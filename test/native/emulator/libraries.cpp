@@ -1,5 +1,6 @@
 // Take the places of cuDNN and cuBLASLt: plain loops with float32 sums.
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include <vector>
 
@@ -15,18 +16,22 @@ namespace {
 using bf16 = __nv_bfloat16;
 float get(const float* p, int64_t i) { return p[i]; }
 float get(const bf16* p, int64_t i) { return __bfloat162float(p[i]); }
+float get(const __half* p, int64_t i) { return __half2float(p[i]); }
 void put(float* p, int64_t i, float v) { p[i] = v; }
 void put(bf16* p, int64_t i, float v) { p[i] = __float2bfloat16_rn(v); }
+void put(__half* p, int64_t i, float v) { p[i] = __float2half_rn(v); }
 
 class PlainPlan : public ConvolutionPlan {
  public:
   explicit PlainPlan(const ConvolutionShape& shape) : s_(shape) {}
   size_t workspace_bytes() const override { return 64; }
-  std::string name() const override { return "loops"; }
+  PlanChoice choice() const override { return {false, 1, {{2, 3}}}; }
   void run(void* x, void* w, void* y, void*) const override {
     emulator::enqueue([plan = *this, x, w, y] {
       if (plan.s_.precision == Precision::bf16)
         plan.run_as(static_cast<bf16*>(x), static_cast<bf16*>(w), static_cast<bf16*>(y));
+      else if (plan.s_.precision == Precision::f16)
+        plan.run_as(static_cast<__half*>(x), static_cast<__half*>(w), static_cast<__half*>(y));
       else
         plan.run_as(static_cast<float*>(x), static_cast<float*>(w), static_cast<float*>(y));
     });
@@ -81,6 +86,10 @@ std::string to_string(const ConvolutionShape&) { return "a convolution"; }
 std::vector<std::shared_ptr<ConvolutionPlan>> Convolutions::plans(const ConvolutionShape& shape, size_t most,
                                                                   std::string*) const {
   return std::vector<std::shared_ptr<ConvolutionPlan>>(most < 2 ? 1 : 2, std::make_shared<PlainPlan>(shape));
+}
+
+std::shared_ptr<ConvolutionPlan> Convolutions::plan(ConvolutionShape shape, const PlanChoice&) const {
+  return std::make_shared<PlainPlan>(shape);
 }
 
 struct Gemm::State {};

@@ -42,6 +42,14 @@ void load_matrix_sync(fragment<Use, 16, 16, 16, T, Layout>& f, const T* p, unsig
       f.v[i][j] = __half2float(std::is_same_v<Layout, row_major> ? p[i * stride + j] : p[j * stride + i]);
 }
 
+inline void load_matrix_sync(fragment<accumulator, 16, 16, 16, float>& f, const float* p, unsigned stride, layout_t) {
+  check_aligned(p);
+  if (stride % 4 != 0) std::abort();
+  if (!first_lane()) return;
+  for (int i = 0; i < 16; ++i)
+    for (int j = 0; j < 16; ++j) f.v[i][j] = p[i * stride + j];
+}
+
 template <typename A, typename B>
 void mma_sync(fragment<accumulator, 16, 16, 16, float>& d, const A& a, const B& b,
               const fragment<accumulator, 16, 16, 16, float>& c) {

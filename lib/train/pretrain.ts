@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { imageCount, scanImageFolder, splitBatch, stepsPerEpoch, trainingBatches, type Batch } from '../data';
-import { acquireRunLock, atomicWrite, JsonlWriter, readJsonl } from '../io';
+import { acquireRunLock, atomicWrite, readJsonl } from '../io';
 import type { Method, StepLoss } from '../methods';
 import { loadTensors, readState } from '../nn';
 import type { Optimizer } from '../optim';
@@ -21,6 +21,7 @@ import { diagnose, type Diagnosis } from './diagnose';
 import { checkInitial, startFrom } from './encoder';
 import { evaluateKnn } from './evaluate';
 import { makeMethod } from './method';
+import { Metrics } from './metrics';
 import { readNetwork, type StoredNetwork } from './network';
 import { learningRateAt, makeOptimizer } from './optimizer';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
@@ -57,7 +58,7 @@ export interface PretrainResult {
   chance: number | null;
 }
 
-/** Names of the files in a run's folder. */
+/** Names of the files in a run's folder; those of `eventFiles` stand beside them. */
 export const runFiles = {
   config: 'config.json',
   metrics: 'metrics.jsonl',
@@ -65,8 +66,8 @@ export const runFiles = {
 } as const;
 
 /**
- * Pre-trains a slimmable network on a folder of pictures and writes `config.json`, `metrics.jsonl` and
- * `checkpoint.safetensors` into `out`. A resumed run computes, bit for bit, what the uninterrupted one would have (on
+ * Pre-trains a slimmable network on a folder of pictures and writes `config.json`, `metrics.jsonl`, the
+ * same numbers as TensorBoard events and `checkpoint.safetensors` into `out`. A resumed run computes, bit for bit, what the uninterrupted one would have (on
  * the same machine, with as many threads).
  * @throws ConfigError for wrong settings, and for settings that differ from those of the run to be resumed
  * @throws DataError, RunLockError, WriteError, CheckpointError, SafetensorsError; RunError for a loss that is not finite
@@ -152,7 +153,7 @@ class Run {
   private readonly digest: string;
   private readonly report: Report;
   private readonly checkpointFile: string;
-  private metrics?: JsonlWriter;
+  private metrics?: Metrics;
   private window = new LossWindow();
   private savedStep = 0;
   private evaluations = new Map<number, Record<string, number>>();
@@ -189,11 +190,11 @@ class Run {
         if (momentumEncoder) startFrom(momentumEncoder, initial);
         this.report({ type: 'message', text: `starting from ${initial.file}: ${copied}` });
       }
-      this.metrics = JsonlWriter.create(metricsFile);
+      this.metrics = Metrics.create(metricsFile);
       return;
     }
     this.restore(checkpoint);
-    this.metrics = JsonlWriter.resume(metricsFile, this.step);
+    this.metrics = Metrics.resume(metricsFile, this.step);
     for (const { step, knn } of readJsonl(metricsFile)) {
       if (knn) this.evaluations.set(step as number, knn as Record<string, number>);
     }

@@ -13,8 +13,8 @@ Settings may stand in a YAML or JSON file (--config), under the names of the opt
   slow-start: 10
 Options on the command line win over the file.
 
-OUT then holds config.json (the settings in full), metrics.jsonl (a line per log step, evaluation and diagnosis) and
-checkpoint.safetensors, which is replaced only by a whole new one.
+OUT then holds config.json (the settings in full), metrics.jsonl (a line per log step, evaluation and diagnosis), the same
+numbers for TensorBoard (tensorboard --logdir OUT) and checkpoint.safetensors, which is replaced only by a whole new one.
 
 Pictures are JPEG, PNG or WebP. Files that cannot be decoded are named and left out; more than one in a hundred end the run.
 

@@ -107,7 +107,8 @@ async function makeRoom(out: string, data: string): Promise<void> {
       `[quickstart] ${found}: the folder already holds a run or other files; choose another (--out)`,
     );
   }
-  for (const path of [data, ...[config, metrics, checkpoint].map((name) => join(out, name))]) {
+  const files = [config, metrics, checkpoint].map((name) => join(out, name));
+  for (const path of [data, ...files, ...floors.io().eventFiles(out)]) {
     await rm(path, { recursive: true, force: true });
   }
 }

@@ -1,4 +1,7 @@
-/** Files: safetensors, checkpoints of torch.save, atomic replacement, the lock of an output folder, metrics as JSON lines. */
+/**
+ * Files: safetensors, checkpoints of torch.save, atomic replacement, the lock of an output folder, metrics as JSON lines and
+ * as TensorBoard events.
+ */
 export {
   readSafetensors,
   readSafetensorsHeader,
@@ -17,3 +20,4 @@ export { TorchFileError } from './torch-source';
 export { atomicWrite, checkOutput, WriteError } from './atomic-write';
 export { acquireRunLock, RunLockError, LOCK_NAME, type RunLock } from './run-lock';
 export { JsonlWriter, readJsonl, JsonlError, type JsonRecord } from './jsonl';
+export { EventFileWriter, eventFiles, type ScalarEvent } from './tensorboard';

@@ -1,26 +1,21 @@
-/**
- * Metrics as JSON lines: one record per line, handed to the system at once, so that a killed run loses none of them.
- */
-import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+/** Metrics as JSON lines: one record per line. */
+import { existsSync, readFileSync } from 'node:fs';
+import { AppendFile } from './append-file';
 
 /** A record; `step` (training steps done) is what resuming goes by. */
 export type JsonRecord = Readonly<Record<string, unknown>>;
 
-/** A metrics file that is damaged or cannot be written. */
+/** A metrics file that is damaged or cannot be read. */
 export class JsonlError extends Error {
   override readonly name = 'JsonlError';
 }
 
 export class JsonlWriter {
-  private constructor(
-    readonly file: string,
-    private descriptor: number | null,
-    private length: number,
-  ) {}
+  private constructor(private readonly output: AppendFile) {}
 
   /** Starts a file anew; one that stood there is emptied. */
   static create(file: string): JsonlWriter {
-    return new JsonlWriter(file, openFile(file, 'w'), 0);
+    return new JsonlWriter(AppendFile.create(file));
   }
 
   /**
@@ -36,45 +31,26 @@ export class JsonlWriter {
     if (!existsSync(file)) return JsonlWriter.create(file);
     const lines = parseLines(file);
     const beyond = lines.find(({ record }) => typeof record.step === 'number' && record.step > step);
-    const length = beyond?.begin ?? lines.at(-1)?.end ?? 0;
-    const descriptor = openFile(file, 'r+');
-    ftruncateSync(descriptor, length);
-    return new JsonlWriter(file, descriptor, length);
+    return new JsonlWriter(AppendFile.resume(file, beyond?.begin ?? lines.at(-1)?.end ?? 0));
   }
 
   /**
    * Appends one record. NaN and infinities, which JSON lacks, are written as the strings "NaN", "Infinity", "-Infinity".
    *
-   * @throws JsonlError if it could not be written (disk full); the file then ends with the record before.
+   * @throws WriteError if it could not be written (disk full); the file then ends with the record before.
    */
   write(record: JsonRecord): void {
-    if (this.descriptor === null)
-      throw new JsonlError(`[jsonl] ${this.file} is closed: no record can be written to it.`);
-    const bytes = Buffer.from(`${JSON.stringify(record, finite)}\n`, 'utf8');
-    try {
-      for (let done = 0; done < bytes.length;) {
-        done += writeSync(this.descriptor, bytes, done, bytes.length - done, this.length + done);
-      }
-    } catch (error) {
-      ftruncateSync(this.descriptor, this.length);
-      throw new JsonlError(
-        `[jsonl] ${this.file}: cannot append (${(error as Error).message}). Free space on the disk and resume.`,
-      );
-    }
-    this.length += bytes.length;
+    this.output.append(Buffer.from(`${JSON.stringify(record, finite)}\n`, 'utf8'));
   }
 
   /** Puts what was written on the disk. */
   flush(): void {
-    if (this.descriptor !== null) fsyncSync(this.descriptor);
+    this.output.flush();
   }
 
   /** Flushes and closes. May be called again. */
   close(): void {
-    if (this.descriptor === null) return;
-    this.flush();
-    closeSync(this.descriptor);
-    this.descriptor = null;
+    this.output.close();
   }
 }
 
@@ -122,16 +98,6 @@ function parseRecord(line: string): JsonRecord | null {
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as JsonRecord) : null;
   } catch {
     return null;
-  }
-}
-
-function openFile(file: string, flags: string): number {
-  try {
-    return openSync(file, flags);
-  } catch (error) {
-    throw new JsonlError(
-      `[jsonl] cannot open ${file}: ${(error as Error).message}. Make its folder writable or choose another.`,
-    );
   }
 }
 

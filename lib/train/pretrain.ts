@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { imageCount, scanImageFolder, splitBatch, stepsPerEpoch, trainingBatches, type Batch } from '../data';
-import { acquireRunLock, atomicWrite, JsonlWriter, readJsonl } from '../io';
+import { acquireRunLock, atomicWrite, readJsonl } from '../io';
 import type { Method, StepLoss } from '../methods';
 import { loadTensors, readState } from '../nn';
 import { LossScaler, type Optimizer } from '../optim';
@@ -22,6 +22,7 @@ import { diagnose, type Diagnosis } from './diagnose';
 import { checkInitial, startFrom } from './encoder';
 import { evaluateKnn } from './evaluate';
 import { makeMethod } from './method';
+import { Metrics } from './metrics';
 import { readNetwork, type StoredNetwork } from './network';
 import { learningRateAt, makeOptimizer } from './optimizer';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
@@ -61,9 +62,9 @@ export interface PretrainResult {
 }
 
 /**
- * Pre-trains a slimmable network on a folder of pictures and writes `config.json`, `metrics.jsonl` and
- * `checkpoint.safetensors` into `out`. A resumed run computes, bit for bit, what the uninterrupted one would have (on
- * the same machine, with as many threads).
+ * Pre-trains a slimmable network on a folder of pictures and writes `config.json`, `metrics.jsonl`, the same
+ * numbers as TensorBoard events and `checkpoint.safetensors` into `out`. A resumed run computes, bit for bit, what the
+ * uninterrupted one would have (on the same machine, with as many threads).
  * @throws ConfigError for wrong settings, and for settings that differ from those of the run to be resumed
  * @throws DataError, RunLockError, WriteError, CheckpointError, SafetensorsError; RunError for a loss that is not finite
  */
@@ -152,7 +153,7 @@ class Run {
   private readonly digest: string;
   private readonly report: Report;
   private readonly checkpointFile: string;
-  private metrics?: JsonlWriter;
+  private metrics?: Metrics;
   private window = new LossWindow();
   private savedStep = 0;
   private evaluations = new Map<number, Record<string, number>>();
@@ -190,11 +191,11 @@ class Run {
         if (momentumEncoder) startFrom(momentumEncoder, initial);
         this.report({ type: 'message', text: `starting from ${initial.file}: ${copied}` });
       }
-      this.metrics = JsonlWriter.create(metricsFile);
+      this.metrics = Metrics.create(metricsFile);
       return;
     }
     this.restore(checkpoint);
-    this.metrics = JsonlWriter.resume(metricsFile, this.step);
+    this.metrics = Metrics.resume(metricsFile, this.step);
     for (const { step, knn } of readJsonl(metricsFile)) {
       if (knn) this.evaluations.set(step as number, knn as Record<string, number>);
     }

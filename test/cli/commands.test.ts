@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../lib/cli/program';
-import { readSafetensors, toFloat32, writeSafetensors } from '../../lib/io';
+import { eventFiles, readSafetensors, toFloat32, writeSafetensors } from '../../lib/io';
 import { loadEncoder } from '../../lib/train';
 import { noGrad, scope, tensor } from '../../lib/tensor';
 import { Call, Global, Storage, Tensor, torchZip, tuple } from '../io/torch-writer';
@@ -489,8 +489,10 @@ describe('slimclr', function () {
       await first.finished;
 
       writeFileSync(own, 'mine');
+      expect(eventFiles(join(folder, 'quickstart'))).to.have.length(1);
       expect((await start().finished).code).to.equal(0);
       expect(readFileSync(own, 'utf8')).to.equal('mine');
+      expect(eventFiles(join(folder, 'quickstart'))).to.have.length(1);
 
       const config = join(folder, 'quickstart/config.json');
       writeFileSync(config, '{"port": 80}');

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { appendFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { JsonlError, JsonlWriter, readJsonl } from '../../lib/io';
+import { JsonlError, JsonlWriter, readJsonl, WriteError } from '../../lib/io';
 
 describe('JsonlWriter', () => {
   let folder: string;
@@ -33,7 +33,7 @@ describe('JsonlWriter', () => {
     expect(await readFile(file, 'utf8')).to.equal('{"step":1,"loss":2.5}\n{"step":2,"text":"ä\\n"}\n');
     writer.close();
     writer.close();
-    expect(() => writer.write({})).to.throw(JsonlError, /closed/);
+    expect(() => writer.write({})).to.throw(WriteError, /closed/);
     expect(readJsonl(file)).to.deep.equal([
       { step: 1, loss: 2.5 },
       { step: 2, text: 'ä\n' },
@@ -105,7 +105,7 @@ describe('JsonlWriter', () => {
       const writer = JsonlWriter.create(join(disk, 'm.jsonl'));
       expect(() => {
         for (let step = 0; step < 10_000; step++) writer.write({ step });
-      }).to.throw(JsonlError, /Free space/);
+      }).to.throw(WriteError, /Free space/);
       writer.close();
       const text = await readFile(join(disk, 'm.jsonl'), 'utf8');
       expect(text.length).to.be.greaterThan(4000);
@@ -116,7 +116,7 @@ describe('JsonlWriter', () => {
   });
 
   it('says what to do about a missing folder, a missing file, a wrong step', () => {
-    expect(() => JsonlWriter.create(join(folder, 'no', 'm.jsonl'))).to.throw(JsonlError, /cannot open.*writable/);
+    expect(() => JsonlWriter.create(join(folder, 'no', 'm.jsonl'))).to.throw(WriteError, /cannot open.*writable/);
     expect(() => readJsonl(join(folder, 'none'))).to.throw(JsonlError, /cannot read/);
     for (const step of [-1, 1.5, NaN]) expect(() => JsonlWriter.resume(file, step)).to.throw(JsonlError, /step/);
   });

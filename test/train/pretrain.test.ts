@@ -1,9 +1,10 @@
 import { expect } from 'chai';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { readJsonl } from '../../lib/io';
+import { basename, join } from 'node:path';
+import { eventFiles, readJsonl } from '../../lib/io';
 import { memoryStats } from '../../lib/tensor';
 import { pretrain, readCheckpoint, type RunEvent, type Settings } from '../../lib/train';
+import { readEvents } from '../io/event-reader';
 import {
   checkpointBytes,
   collectGarbage,
@@ -40,7 +41,8 @@ describe('pretrain', function () {
     pretrain({ ...tinySettings(data), ...changes }, { out });
 
   it('leaves the settings, the metrics and the checkpoint, and nothing else', () => {
-    expect(readdirSync(straight).sort()).to.deep.equal(['checkpoint.safetensors', 'config.json', 'metrics.jsonl']);
+    const [events, ...others] = [basename(eventFiles(straight)[0]), 'checkpoint.safetensors', 'config.json'];
+    expect(readdirSync(straight).sort()).to.deep.equal([...others, events, 'metrics.jsonl']);
     const config = JSON.parse(readFileSync(join(straight, 'config.json'), 'utf8')) as Settings;
     expect(config).to.include({ arch: 'resnet20', recipe: 'cifar', image: 16, lr: 0.06, epochs: 2, slowStart: 1 });
   });
@@ -55,6 +57,15 @@ describe('pretrain', function () {
     const evaluations = lines.filter((line) => 'knn' in line);
     expect(evaluations.map((line) => line.epoch)).to.deep.equal([0, 1, 2]);
     for (const line of evaluations) expect(line.knn).to.have.keys('1', '0.5');
+  });
+
+  it('logs the same for TensorBoard', () => {
+    const lines = readJsonl(join(straight, 'metrics.jsonl'));
+    const logged = readEvents(eventFiles(straight)[0]).slice(2);
+    expect(logged.map(({ step }) => step)).to.deep.equal(lines.map(({ step }) => step));
+    const losses = logged.flatMap(({ scalars }) => scalars['loss/total'] ?? []);
+    expect(losses).to.deep.equal(lines.flatMap(({ loss }) => (loss === undefined ? [] : Math.fround(loss as number))));
+    expect(logged.at(-1)!.scalars).to.have.keys('knn/1', 'knn/0.5');
   });
 
   it('tells each step, with the loss as the weighted sum of the widths', () => {
@@ -90,8 +101,13 @@ describe('pretrain', function () {
       expect(second).to.include({ interrupted: false, step: 6 });
       expect(checkpointBytes(out).equals(checkpointBytes(straight))).to.equal(true);
       const without = (folder: string) =>
-        readJsonl(join(folder, 'metrics.jsonl')).map(({ ms: _, images_per_s: __, ...line }) => line);
+        readJsonl(join(folder, 'metrics.jsonl')).map(({ ms: _, images_per_s: __, time: ___, ...line }) => line);
       expect(without(out)).to.deep.equal(without(straight));
+      const steps = (folder: string) =>
+        eventFiles(folder)
+          .flatMap(readEvents)
+          .map(({ step, scalars }) => [step, scalars['loss/total']]);
+      expect(steps(out)).to.deep.equal(steps(straight));
     });
   }
 

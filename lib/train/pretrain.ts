@@ -85,6 +85,7 @@ export async function pretrain(settings: Partial<Settings>, options: PretrainOpt
     if (!resume && existsSync(checkpointFile)) {
       throw new ConfigError(`[pretrain] ${out} already holds a run; go on with --resume, or choose another folder`);
     }
+    if (!resume) checkNotForeign(join(out, runFiles.config));
     const config = resolveConfig(merged, await longestSide(folder.train), folder.classes.length);
     const checkpoint = resume ? await readCheckpoint(checkpointFile) : null;
     const initial = !resume && config.init ? await readNetwork(config.init) : null;
@@ -109,6 +110,16 @@ export async function pretrain(settings: Partial<Settings>, options: PretrainOpt
   } finally {
     report({ type: 'end' });
     lock.release();
+  }
+}
+
+/** @throws ConfigError where a file of the name is there that no run wrote: a run would replace it */
+function checkNotForeign(configFile: string): void {
+  if (!existsSync(configFile)) return;
+  try {
+    readSettings(configFile);
+  } catch {
+    throw new ConfigError(`[pretrain] ${configFile} is not of a run and would be replaced; choose another folder`);
   }
 }
 

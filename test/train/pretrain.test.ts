@@ -216,6 +216,13 @@ describe('pretrain', function () {
     expect(existsSync(out)).to.equal(false);
   });
 
+  it('refuses to begin where a config.json of something else is, and leaves it alone', async () => {
+    const out = newFolder();
+    writeFileSync(join(out, 'config.json'), '{"port": 8080}');
+    expect((await failure(run({}, out))).message).to.match(/config\.json is not of a run .* choose another folder/);
+    expect(readFileSync(join(out, 'config.json'), 'utf8')).to.equal('{"port": 8080}');
+  });
+
   it('refuses to begin where a run is, and leaves that one alone', async () => {
     const before = checkpointBytes(straight);
     expect((await failure(run({}, straight))).message).to.match(/already holds a run; go on with --resume/);

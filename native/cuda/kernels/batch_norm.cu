@@ -167,12 +167,12 @@ template <int N, typename T>
 __device__ void mask(const BatchNormBackwardArgs& a, const Coefficients<N>& of, int64_t i, const float* d, float* dz) {
   if (!a.relu) return;
   float y[N];
+#pragma unroll
+  for (int k = 0; k < N; ++k) y[k] = d[k] * of.scale[k] + of.shift[k];
   if (a.mask_from_y) load<N>(static_cast<const T*>(a.y) + i, y);
 #pragma unroll
-  for (int k = 0; k < N; ++k) {
-    const float before = a.mask_from_y ? y[k] : d[k] * of.scale[k] + of.shift[k];
-    if (before <= 0.0f) dz[k] = 0.0f;
-  }
+  for (int k = 0; k < N; ++k)
+    if (y[k] <= 0.0f) dz[k] = 0.0f;
 }
 
 // Sums of dz and of dz · (x − mean); writes the gradient of the residual.

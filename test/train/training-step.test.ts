@@ -9,7 +9,7 @@ import { checkpointBytes, collectGarbage, newFolder, removeFolders, tinyPictures
 function metrics(out: string): unknown[] {
   const lines = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trim().split('\n');
   return lines.map((line) => {
-    const { ms: _ms, images_per_s: _speed, ...rest } = JSON.parse(line) as Record<string, unknown>;
+    const { ms: _ms, images_per_s: _speed, time: _time, ...rest } = JSON.parse(line) as Record<string, unknown>;
     return rest;
   });
 }

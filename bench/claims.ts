@@ -177,11 +177,11 @@ function picture(all: readonly Curve[]): string {
     document: parse('<!doctype html><html><body></body></html>').document,
     width: 760,
     height: 420,
-    marginRight: 110,
+    marginRight: 130,
     style: { background: 'white', color: 'black', fontSize: '12px' },
     x: { label: 'epoch' },
     y: { label: null, grid: true, nice: true },
-    fx: { label: null },
+    fx: { label: null, domain: ['naive', 'full'] },
     fy: { label: null },
     color: { domain: widths.slice(1), range: ['#0a6', '#06c', '#c30'] },
     marks: [
@@ -204,14 +204,14 @@ function main(): void {
   const of = (accuracy: Accuracy): Row[] =>
     Object.entries(runs).map(([name, { what }]) => [what, results.get(name)!, accuracy]);
   const all = curves();
-  const at = [0, 4, 9, 10, 14, 19].map((epoch) => (epoch * Number(epochs)) / 20);
+  const at = [1, 5, 10, 11, 15, 20].map((epoch) => Math.round((epoch * Number(epochs)) / 20));
   const curve = (quantity: string) =>
     markdownTable(
-      ['run', 'width', ...at.map((epoch) => `epoch ${epoch + 1}`)],
+      ['run', 'width', ...at.map((epoch) => `epoch ${epoch}`)],
       ['naive', 'full'].flatMap((run) =>
         widths.slice(1).map((width) => {
           const points = all.filter((c) => c.run === run && c.width === width && c.quantity === quantity);
-          return [run, width, ...at.map((e) => points.find((p) => Math.floor(p.epoch) === e)?.y.toFixed(2) ?? '')];
+          return [run, width, ...at.map((e) => points.find((p) => Math.round(p.epoch) === e)?.y.toFixed(2) ?? '')];
         }),
       ),
     );
@@ -230,7 +230,7 @@ function main(): void {
     accuracies(of('switchable')),
     'Switchable against slimmable probe:',
     accuracies(probes),
-    'Magnitude: ‖∇(Θ1∖Θw)‖ / ‖∇Θw‖ on the batch that begins the epoch:',
+    'Magnitude: ‖∇(Θ1∖Θw)‖ / ‖∇Θw‖ on the batch that ends the epoch:',
     curve('magnitude ratio'),
     "Direction: cosine of width w's own gradient to the full network's on Θw:",
     curve('cosine to width 1'),

@@ -1,8 +1,6 @@
 // A run on the compiled package (on ts-node, the compiler's heap would be measured). Prints, for step 20 and step 200 and
-// after a garbage collection each, the resident bytes outside V8's heap and the bytes in use in it: V8 sizes its young
-// generation as it likes, by 13 MB either way. node --expose-gc memory-child.js FOLDER
+// after a garbage collection each, the resident bytes and the bytes in use in V8's heap. node --expose-gc memory-child.js FOLDER
 'use strict';
-const v8 = require('node:v8');
 const { writeShapes } = require('../../dist/lib/data');
 const { pretrain } = require('../../dist/lib/train');
 
@@ -14,8 +12,7 @@ async function main(folder) {
     if (event.type !== 'step' || (event.step !== 20 && event.step !== 200)) return;
     global.gc();
     const { rss, heapUsed } = process.memoryUsage();
-    const heap = v8.getHeapSpaceStatistics().reduce((sum, space) => sum + space.physical_space_size, 0);
-    measured[event.step] = { rss, outside: rss - heap, heapUsed };
+    measured[event.step] = { rss, heapUsed };
   };
   const settings = { data, batch: 32, queue: 512, epochs: 50, slowStart: 0, evalEvery: 0, checkpointEvery: 100 };
   await pretrain({ ...settings, device: 'cpu' }, { out: `${folder}/run`, report });

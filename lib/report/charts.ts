@@ -257,7 +257,8 @@ function weights({ config, diagnoses }: RunData): Section {
         label: marked.has(from + i) ? `epoch ${short(whole[from + i].epoch)}` : '',
       })),
     });
-    const split = joined > 0 && slowStartOf(config) ? joined : 0;
+    // The last weights of the full network alone: what follows them is all widths' doing.
+    const split = joined > 1 && slowStartOf(config) ? joined - 1 : 0;
     return lineChart({
       title: `Way of the weights of width ${name}`,
       note: 'Principal components of the weights at every diagnosis, seen from the last one, from random projections to 256 numbers.',

@@ -126,7 +126,7 @@ describe('report', () => {
     expect(paths(chart('Gradient magnitude imbalance'))).to.deep.equal([8, 8]);
     // The pair without a direction is left out.
     expect(paths(chart('Gradient direction divergence'))).to.deep.equal([4, 4]);
-    expect(paths(chart('Way of the weights of width 1'))).to.deep.equal([5, 4]);
+    expect(paths(chart('Way of the weights of width 1'))).to.deep.equal([4, 5]);
     const marks = chart('Magnitude imbalance by layer')!.querySelectorAll(
       '[aria-label="dot"] circle, [aria-label="dot"] path',
     );

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { MoCoV2, type MoCoV2Options } from '../../lib/methods';
 import { l2Normalize, memoryStats, noGrad, randn, scope, tensor, type Tensor } from '../../lib/tensor';
 
@@ -255,7 +256,8 @@ describe('MoCoV2', () => {
   });
 
   for (const options of [{}, { symmetric: true, batchNormSplits: 2, distill: 'dkd' as const }])
-    it(`frees what a step made, and everything in the end: ${JSON.stringify(options)}`, () => {
+    it(`frees what a step made, and everything in the end: ${JSON.stringify(options)}`, async () => {
+      await collectGarbage();
       const [xq, xk] = [view(1), view(2)];
       const before = memoryStats().tensors;
       const moco = new MoCoV2({ arch: 'resnet20', baseWidth: 4, dim: 6, queueSize: K, ...options });

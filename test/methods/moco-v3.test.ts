@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { MoCoV3, type MoCoV3Options } from '../../lib/methods';
 import { memoryStats, randn, scope, tensor, type Tensor } from '../../lib/tensor';
 
@@ -114,7 +115,8 @@ describe('MoCoV3', () => {
     expect(() => make({ dim: 7 }).loadState(new Map())).to.throw(/do not fit MoCo v3 on resnet20; missing/);
   });
 
-  it('frees what a step made, and everything in the end', () => {
+  it('frees what a step made, and everything in the end', async () => {
+    await collectGarbage();
     const [x1, x2] = [view(1), view(2)];
     const before = memoryStats().tensors;
     const moco = new MoCoV3({ ...tiny, distill: 'dkd' });

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { SimCLR, type SimCLROptions } from '../../lib/methods';
 import { backward, l2Normalize, memoryStats, randn, scope, tensor, type Tensor } from '../../lib/tensor';
 import { checkGradient, input, numbers } from '../tensor/gradient-check';
@@ -91,7 +92,8 @@ describe('SimCLR', () => {
     expect(await resumed.state()).to.deep.equal(await straight.state());
   });
 
-  it('frees what a step made, and everything in the end', () => {
+  it('frees what a step made, and everything in the end', async () => {
+    await collectGarbage();
     const [x1, x2] = [view(1), view(2)];
     const before = memoryStats().tensors;
     const simclr = new SimCLR({ ...tiny, distill: 'atkd' });

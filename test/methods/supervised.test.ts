@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { Supervised, type SupervisedOptions } from '../../lib/methods';
 import { SGD } from '../../lib/optim';
 import { memoryStats, noGrad, randn, scope, softmax, softmaxCrossEntropy, tensor, type Tensor } from '../../lib/tensor';
@@ -65,7 +66,8 @@ describe('Supervised', () => {
     expect(await resumed.state()).to.deep.equal(await straight.state());
   });
 
-  it('frees what a step made, and everything in the end', () => {
+  it('frees what a step made, and everything in the end', async () => {
+    await collectGarbage();
     const [pictures, targets] = [x(), labels()];
     const before = memoryStats().tensors;
     const method = new Supervised(tiny);

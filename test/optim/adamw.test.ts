@@ -1,9 +1,11 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { AdamW } from '../../lib/optim';
 import { backward, memoryStats, scale, scope, sum, tensor } from '../../lib/tensor';
 
 describe('AdamW', () => {
   it('steps by about the learning rate, decays, and counts steps per parameter', async () => {
+    await collectGarbage();
     const before = memoryStats().tensors;
     const [early, late] = [1, 1].map((v) => tensor([v], [1, 1], { requiresGrad: true }));
     const adamw = new AdamW(new Map(Object.entries({ early, late })), { weightDecay: 0.5 });

@@ -1,9 +1,11 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { LARS } from '../../lib/optim';
 import { backward, memoryStats, scale, scope, sum, tensor } from '../../lib/tensor';
 
 describe('LARS', () => {
   it('scales and decays matrices only, with momentum', async () => {
+    await collectGarbage();
     const before = memoryStats().tensors;
     const matrix = tensor([2], [1, 1], { requiresGrad: true });
     const bias = tensor([1], [1], { requiresGrad: true });

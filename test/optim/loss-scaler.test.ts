@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { loadTensors, readState } from '../../lib/nn';
 import { AdamW, LARS, LossScaler, SGD, type LossScalerOptions, type Optimizer } from '../../lib/optim';
 import { backward, memoryStats, scale, scope, sum, tensor, type Tensor } from '../../lib/tensor';
@@ -161,7 +162,8 @@ describe('LossScaler', () => {
     expect(() => sgd.step(own(tensor([0, 0], [2])))).to.throw(RangeError, '[sgd] expected skip of one element');
   });
 
-  it('gives its memory back', () => {
+  it('gives its memory back', async () => {
+    await collectGarbage();
     const before = memoryStats();
     new LossScaler().dispose();
     expect(memoryStats().tensors).to.equal(before.tensors);

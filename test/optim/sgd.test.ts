@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { SGD, type SGDOptions } from '../../lib/optim';
 import { backward, memoryStats, scale, scope, sum, tensor, type Tensor } from '../../lib/tensor';
 
@@ -75,7 +76,8 @@ describe('SGD', () => {
     expect(await values(w.grad!)).to.deep.equal([0]);
   });
 
-  it('gives its memory back', () => {
+  it('gives its memory back', async () => {
+    await collectGarbage();
     const w = parameter([1], [1]);
     const before = memoryStats().tensors;
     new SGD(new Map([['w', w]])).dispose();

@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
+import { collectGarbage } from '../garbage';
 import { native } from '../../lib/native';
 import {
   backward,
@@ -81,6 +80,7 @@ describe('record', () => {
   });
 
   it('takes no memory at a replay, and gives its own back', async () => {
+    await collectGarbage();
     const x = own(randn([4, 16, 9, 9], { seed: 1 }));
     const w = own(randn([16, 16, 3, 3], { seed: 2 }));
     await synchronize();
@@ -164,21 +164,13 @@ describe('record', () => {
   });
 
   it('goes back to the allocator by the garbage collector too', async () => {
-    setFlagsFromString('--expose-gc');
-    const gc = runInNewContext('gc') as () => void;
-    const collect = async () => {
-      for (let i = 0; i < 4; i++) {
-        gc();
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-    };
-    await collect();
+    await collectGarbage();
     const before = memoryStats();
     (() => {
       const x = randn([1000], { seed: 1 });
       for (let i = 0; i < 5; i++) record(() => scale(scale(x, 2), 2)).replay();
     })();
-    await collect();
+    await collectGarbage();
     expect(memoryStats()).include({ tensors: before.tensors, recordedBytes: before.recordedBytes });
   });
 
@@ -202,6 +194,7 @@ describe('record', () => {
   };
   for (const [what, [work, says]] of Object.entries(refused)) {
     it(`refuses ${what}, and the device goes on`, async () => {
+      await collectGarbage();
       const x = own(tensor([1, 2], [2]));
       const before = memoryStats();
       expect(() =>

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import {
   add,
   backward,
@@ -49,7 +50,8 @@ describe('scope', () => {
     expect(inner?.disposed).equal(true);
   });
 
-  it('disposes when its function throws, and refuses asynchronous ones', () => {
+  it('disposes when its function throws, and refuses asynchronous ones', async () => {
+    await collectGarbage();
     const before = memoryStats().tensors;
     expect(() =>
       scope(() => {
@@ -99,6 +101,7 @@ describe('memory', () => {
   };
 
   it('returns to its baseline after training steps and after errors', async () => {
+    await collectGarbage();
     const weight = tensor(numbers(16 * 27, 2), [16, 3, 3, 3], { requiresGrad: true });
     step(weight);
     await synchronize();

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { readJsonl, readSafetensors } from '../../lib/io';
@@ -27,6 +28,7 @@ describe('runs of every method', function () {
   };
   for (const [name, changes] of Object.entries(runs)) {
     it(`trains, stops, goes on exactly and is evaluated: ${name}`, async () => {
+      await collectGarbage();
       const before = memoryStats().tensors;
       const settings: Settings = { ...tinySettings(data), ...changes };
       const [straight, stopped] = [newFolder(), newFolder()];

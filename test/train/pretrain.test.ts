@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { eventFiles, readJsonl } from '../../lib/io';
@@ -7,7 +8,6 @@ import { pretrain, readCheckpoint, type RunEvent, type Settings } from '../../li
 import { readEvents } from '../io/event-reader';
 import {
   checkpointBytes,
-  collectGarbage,
   newFolder,
   removeFolders,
   startCli,

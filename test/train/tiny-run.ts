@@ -2,8 +2,6 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { writeShapes } from '../../lib/data';
 import type { Settings } from '../../lib/train';
 
@@ -110,16 +108,6 @@ export function startNode(file: string, args: readonly string[], shell = ':'): S
       void finished.then(() => fail(new Error(`the process ended without "${text}":\n${stderr}`)));
     });
   return { child, finished, sees };
-}
-
-/** Frees what tests before left to the garbage collector: else it may go while memory is measured. */
-export async function collectGarbage(): Promise<void> {
-  setFlagsFromString('--expose-gc');
-  const gc = runInNewContext('gc') as () => void;
-  for (let i = 0; i < 3; i++) {
-    gc();
-    await new Promise((resolve) => setImmediate(resolve)); // finalisers run in between
-  }
 }
 
 export function checkpointBytes(out: string): Buffer {

@@ -1,9 +1,10 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { getDefaultDevice, memoryStats } from '../../lib/tensor';
 import { pretrain, type Settings } from '../../lib/train';
-import { checkpointBytes, collectGarbage, newFolder, removeFolders, tinyPictures, tinySettings } from './tiny-run';
+import { checkpointBytes, newFolder, removeFolders, tinyPictures, tinySettings } from './tiny-run';
 
 /** Lines of the metrics without what differs from run to run. */
 function metrics(out: string): unknown[] {

@@ -96,6 +96,9 @@ const cases: [string, Case][] = [
   ['different temperatures', { ...base, teacherTemperature: 1, studentTemperature: 3, aux: 0.25 }],
   ['one negative, one picture', { ...base, n: 1, k: 1, weights: [1.5, 1] }],
   ['a queue that takes the 8-bit remainder', { ...base, n: 3, d: 32, k: 5000 }],
+  ['a queue rounded to 16 bits', { ...base, n: 2, d: 32, k: 16500, fullDistill: true }],
+  ['a queue rounded to 16 bits, of odd sizes', { ...base, n: 1, d: 19, k: 16387, weights: [1, 2], aux: 0.25 }],
+  ['a long queue at temperatures too low to round it', { ...base, n: 1, k: 16387, temperature: 0.1 }],
 ];
 
 const tensors = (c: Case, requiresGrad: boolean) => {
@@ -151,6 +154,27 @@ describe('slimInfoNCE', () => {
     // Without distillation nothing is detached, so differences see the whole gradient.
     checkGradient(loss(0), [input([4, 12], 3), input([4, 12], 4)], { step: 1e-2, tolerance: 1e-2 });
     checkGradient((sub) => loss(0.5)(random([4, 12], 3), sub), [input([4, 12], 4)], { step: 3e-2, tolerance: 1e-2 });
+  });
+
+  it('is not finite where a key of a long queue is not, or a query', () => {
+    const loss = (queue: Float32Array, query: Float32Array) =>
+      scope(() =>
+        Number(
+          slimInfoNCE({
+            ...base,
+            queries: [tensor(query, [1, 16])],
+            key: tensor(unitRows(1, 16, 1), [1, 16]),
+            queue: tensor(queue, [16500, 16]),
+            weights: tensor([1], [1]),
+          }).loss.dataSync()[0],
+        ),
+      );
+    const [queue, query] = [unitRows(16500, 16, 2), unitRows(1, 16, 3)];
+    expect(loss(queue, query)).above(0);
+    for (const bad of [NaN, Infinity]) {
+      expect(loss(queue.with(16 * 16000 + 3, bad), query)).satisfy(Number.isNaN);
+      expect(loss(queue, query.with(5, bad))).satisfy(Number.isNaN);
+    }
   });
 
   it('names what was wrong', () => {

@@ -3,14 +3,15 @@
 #include <math.h>
 #include <string.h>
 
-#include "cpu/kernels/flat_softmax.h"
 #include "cpu/kernels/gemm.h"
+#include "cpu/kernels/rounded_softmax.h"
 
 // Attention with keys = values = queue. Every width is evaluated at one to three temperatures t (contrastive, student,
 // teacher); the softmax at t needs Z = Σ_j e^((s_j − m)/t) and O = Σ_j e^((s_j − m)/t)·k_j, where m is the row's
 // running maximum. Work is cut into groups of query rows × chunks of the queue; each cell leaves its own m, Z and O,
-// and the second half adds the cells in order, so that the result does not depend on the number of threads. High
-// temperatures take the way of flat_softmax.h where the processor has it: the cell then leaves Σ r(x) and Σ r(x)·k.
+// and the second half adds the cells in order, so that the result does not depend on the number of threads. A long
+// queue is rounded to integers where the processor multiplies them faster (rounded_softmax.h); cells of flat
+// temperatures then leave Σ r(x) and Σ r(x)·k.
 namespace slimclr::cpu::SLIMCLR_ISA {
 namespace {
 
@@ -29,7 +30,7 @@ struct Temperatures {
   int count = 0;
   float value[kMaxTemperatures];
   bool mean[kMaxTemperatures];  // whether O is needed, not only Z
-  bool flat[kMaxTemperatures];  // whether flat_softmax.h serves it
+  bool flat[kMaxTemperatures];  // whether its logits are small
   int contrastive = -1, student = -1, teacher = -1;
 
   int add(float t, bool with_mean, float flat_from) {
@@ -60,25 +61,33 @@ Temperatures temperatures_of(const InfoNceArgs& args, int64_t width, float flat_
 // Where everything lies in the scratch memory.
 struct Plan {
   int64_t widths, groups, blocks, chunk, chunks, d, padded_d, cell_floats, floats;
-  bool flat;        // whether a temperature may be flat
-  float flat_from;  // and from where on
-  float* queries;   // [widths][groups][d][kGroup], zeros beyond n
-  float* cells;     // [chunks][widths][groups] of {m [kGroup], temperatures × {Z [kGroup], O [kGroup][padded_d]}}
-  float* losses;    // [widths][n]
-  float* queue;     // [k][padded_d], only where d is no multiple of the vector
-  float* moments;   // [chunks] of {Σ k [padded_d], Σ k·kᵀ [padded_d][padded_d]}, only if flat, as the following
-  int32_t* packed;  // [blocks][kBlock / 4][padded_d], keys in 8 bits
-  float* steps;     // [blocks], the value of one step of theirs
-  float* norms;     // [blocks], largest squared norm of a key
+  bool flat, rounded;  // whether there is a flat temperature, and whether the rest is rounded
+  float flat_from;     // the lowest flat temperature
+  float* queries;      // [widths][groups][d][kGroup], zeros beyond n
+  float* cells;        // [chunks][widths][groups] of {m [kGroup], temperatures × {Z [kGroup], O [kGroup][padded_d]}}
+  float* losses;       // [widths][n]
+  float* queue;        // [k][padded_d], only where d is no multiple of the vector
+  RoundedBlock* measured;  // [blocks], only if flat or rounded
+  float* moments;          // [chunks] of {Σ k [padded_d], Σ k·kᵀ [padded_d][padded_d]}, only if flat
+  int32_t* bytes;          // [blocks][kBlock / 4][padded_d], keys in 8 bits, only if flat
+  float* steps;            // [widths][groups][kGroup], the value of one step of a query; if rounded, as the following
+  int32_t* words;          // [widths][groups][padded_d / 2][kGroup], queries in 16 bits
+  int32_t* rows;           // [blocks][kBlock][padded_d / 2], keys in 16 bits for scores
+  int32_t* pairs;          // [blocks][kBlock / 2][padded_d], keys in 16 bits for sums over keys
 
   // i counts the groups of all widths.
   float* panel(int64_t i) const { return queries + i * d * kGroup; }
+  int32_t* panel_words(int64_t i) const { return words + i * padded_d / 2 * kGroup; }
   float* cell(int64_t c, int64_t i) const { return cells + (c * widths * groups + i) * cell_floats; }
   float* normalizer(float* cell, int t) const { return cell + kGroup + t * kGroup * (1 + padded_d); }
   float* mean(float* cell, int t) const { return normalizer(cell, t) + kGroup; }
   float* moment(int64_t c) const { return moments + c * (1 + padded_d) * padded_d; }
+  int32_t* block_rows(int64_t b) const { return rows + b * kBlock * (padded_d / 2); }
+  int32_t* block_pairs(int64_t b) const { return pairs + b * (kBlock / 2) * padded_d; }
+  int32_t* block_bytes(int64_t b) const { return bytes + b * (kBlock / 4) * padded_d; }
 };
 
+// Flat and rounded where it may be so: round_queue decides.
 Plan plan_of(const InfoNceArgs& args) {
   Plan p;
   p.widths = args.widths;
@@ -88,41 +97,40 @@ Plan plan_of(const InfoNceArgs& args) {
   p.chunk = (p.blocks + kChunks - 1) / kChunks * kBlock;
   p.chunks = (args.k + p.chunk - 1) / p.chunk;
   p.padded_d = round_up(args.d, V);
+  p.flat = args.k >= kFlatKeys && vnni_available();
+  p.rounded = args.k >= kRoundedKeys && vnni_available();
   p.flat_from = INFINITY;
-  p.flat = false;
   int temperatures = 1;
   for (int64_t w = 0; w < args.widths; ++w) {
-    const Temperatures at = temperatures_of(args, w, 0.999f / kFlatLargest);
-    if (at.count > temperatures) temperatures = at.count;
-    for (int t = 0; t < at.count; ++t) p.flat |= at.flat[t] && args.k >= kFlatKeys && flat_softmax_available();
+    const int count = temperatures_of(args, w, INFINITY).count;
+    temperatures = count > temperatures ? count : temperatures;
   }
+  const int64_t panels = p.widths * p.groups;
   p.cell_floats = kGroup + temperatures * kGroup * (1 + p.padded_d);
-  p.queries = static_cast<float*>(args.scratch);
-  p.cells = p.queries + args.widths * p.groups * args.d * kGroup;
-  p.losses = p.cells + p.chunks * args.widths * p.groups * p.cell_floats;
-  p.queue = p.losses + round_up(args.widths * args.n, V);
-  p.moments = p.queue + (p.padded_d != p.d ? args.k * p.padded_d : 0);
-  float* packed = p.moments + (p.flat ? p.chunks * (1 + p.padded_d) * p.padded_d : 0);
-  p.packed = reinterpret_cast<int32_t*>(packed);
-  p.steps = packed + (p.flat ? p.blocks * (kBlock / 4) * p.padded_d : 0);
-  p.norms = p.steps + (p.flat ? p.blocks : 0);
-  p.floats = p.norms + (p.flat ? p.blocks : 0) - p.queries;
+  auto* next = static_cast<float*>(args.scratch);
+  const auto take = [&next](int64_t floats) {
+    float* taken = next;
+    next += round_up(floats, 16);
+    return taken;
+  };
+  const auto take_words = [&](int64_t count) { return reinterpret_cast<int32_t*>(take(count)); };
+  p.queries = take(panels * p.d * kGroup);
+  p.cells = take(p.chunks * panels * p.cell_floats);
+  p.losses = take(p.widths * args.n);
+  p.queue = take(p.padded_d != p.d ? args.k * p.padded_d : 0);
+  if (p.flat) {
+    p.measured = reinterpret_cast<RoundedBlock*>(take(p.blocks * 4));
+    p.moments = take(p.chunks * (1 + p.padded_d) * p.padded_d);
+    p.bytes = take_words(p.blocks * (kBlock / 4) * p.padded_d);
+  }
+  if (p.rounded) {
+    p.steps = take(panels * kGroup);
+    p.words = take_words(panels * (p.padded_d / 2) * kGroup);
+    p.rows = take_words(p.blocks * kBlock * (p.padded_d / 2));
+    p.pairs = take_words(p.blocks * (kBlock / 2) * p.padded_d);
+  }
+  p.floats = next - static_cast<float*>(args.scratch);
   return p;
-}
-
-// 2^y for y ≤ 0 within 1e-7; below 2^-100 counts as 2^-100. A NaN stays a NaN.
-SLIMCLR_INLINE vf exp2_negative(vf y) {
-  y = y < -100.0f ? splat(-100.0f) : y;
-  const vf shifted = y + 12582912.0f;  // 1.5·2^23: the integer part lands in the low mantissa bits
-  const vf f = y - (shifted - 12582912.0f);
-  vf p = splat(1.5345812e-4f);
-  p = p * f + 1.339993122e-3f;
-  p = p * f + 9.618488957e-3f;
-  p = p * f + 5.550328777e-2f;
-  p = p * f + 2.402264689e-1f;
-  p = p * f + 6.931472057e-1f;
-  p = p * f + 1.0f;
-  return (vf)((vi)p + ((vi)shifted << 23));
 }
 
 // o[M][d] += Σ_j p[j][0 .. M)·rows[j][begin .. d), in rows of ldp and d floats.
@@ -134,64 +142,91 @@ void add_products(int64_t count, const float* p, int64_t ldp, const float* rows,
   for (; i < d; i += V) gemm_rows<kProductRows, 1, true>(M, count, p, 1, ldp, rows + i, d, o + i, d);
 }
 
-// e^((s − m)/t) of a block of scores: writes p[count][kGroup], adds to Z. When the maximum m has grown, first rescales
-// Z and O to the new one.
-void exponentials(const float* scores, int64_t count, const vf* m, const vf* old_m, float t, float* p, float* z,
-                  float* o, int64_t d) {
-  const float scale = 1.44269504088896341f / t;
-  alignas(64) float factor[kGroup];
-  for (int v = 0; v < kTileVectors; ++v) {
-    const vf f = exp2_negative((old_m[v] - m[v]) * scale);
-    store(factor + v * V, f);
-    vf total = {};
-    for (int64_t j = 0; j < count; ++j) {
-      const vf e = exp2_negative((load(scores + j * kGroup + v * V) - m[v]) * scale);
-      store(p + j * kGroup + v * V, e);
-      total += e;
-    }
-    store(z + v * V, load(z + v * V) * f + total);
-  }
-  for (int r = 0; o && r < kGroup; ++r) {
+// 2^y for y ≤ 0; below 2^-100 counts as 2^-100. A NaN stays a NaN.
+SLIMCLR_INLINE vf exp2_negative(vf y) { return exp2_in_range(y < -100.0f ? splat(-100.0f) : y); }
+
+// O, when the maximum has grown, from the old one to the new one.
+void rescale(const float* factor, int64_t d, float* o) {
+  for (int r = 0; r < kGroup; ++r) {
     if (factor[r] == 1.0f) continue;
     for (int64_t i = r * d; i < (r + 1) * d; i += V) store(o + i, load(o + i) * factor[r]);
   }
 }
 
-// One group of query rows against one block of the queue.
-void add_block(const Plan& plan, const Temperatures& at, const float* panel, const float* keys, int64_t count,
-               int64_t block, const float* dither, float* cell) {
+// e^((s − m)/t) of a block of scores: p[count][kGroup], and their sum.
+void exponentials(const float* scores, int64_t count, const vf* m, float t, float* p, vf* total) {
+  const float scale = 1.44269504088896341f / t;
+  for (int v = 0; v < kTileVectors; ++v) {
+    vf sum = {};
+    for (int64_t j = 0; j < count; ++j) {
+      const vf e = exp2_negative((load(scores + j * kGroup + v * V) - m[v]) * scale);
+      store(p + j * kGroup + v * V, e);
+      sum += e;
+    }
+    total[v] = sum;
+  }
+}
+
+// Group i of the query rows against one block of the queue.
+void add_block(const Plan& plan, const Temperatures& at, int64_t i, const float* keys, int64_t count, int64_t block,
+               const float* dither, float* cell) {
   alignas(64) float scores[kBlock * kGroup];
   alignas(64) float p[kBlock * kGroup];
-  alignas(64) float step[kGroup];
-  gemm_rows<kTileRows, kTileVectors, false>(count, plan.d, keys, plan.padded_d, 1, panel, kGroup, scores, kGroup);
-  for (int64_t i = count * kGroup; i < round_up(count, 4) * kGroup; ++i) scores[i] = 0;
+  alignas(64) float p_step[kGroup], factor[kGroup];
+  auto* words = reinterpret_cast<int32_t*>(p);
+  const int64_t d = plan.padded_d;
+  if (plan.rounded)
+    vnni_rows<Bits::k16, kTileRows, kTileVectors, false>(count, d / 2, plan.block_rows(block), d / 2, 1,
+                                                         plan.panel_words(i), kGroup, nullptr, scores, kGroup);
+  else
+    gemm_rows<kTileRows, kTileVectors, false>(count, plan.d, keys, d, 1, plan.panel(i), kGroup, scores, kGroup);
+  for (int64_t j = count * kGroup; j < round_up(count, 4) * kGroup; ++j) scores[j] = 0;
 
-  vf m[kTileVectors], old_m[kTileVectors], largest[kTileVectors];
+  // A score counts steps of the product, of 1 in float32.
+  vf step[kTileVectors], high[kTileVectors], largest[kTileVectors], m[kTileVectors], old_m[kTileVectors];
   for (int v = 0; v < kTileVectors; ++v) {
-    vf high = splat(-INFINITY), low = splat(INFINITY);
-    for (int64_t i = 0; i < count; ++i) {
-      const vf s = load(scores + i * kGroup + v * V);
-      high = s > high ? s : high;
-      low = s < low ? s : low;
+    vf low = splat(INFINITY);
+    high[v] = splat(-INFINITY);
+    for (int64_t j = 0; j < count; ++j) {
+      const vf s = load(scores + j * kGroup + v * V);
+      high[v] = max(s, high[v]);  // a NaN is left to the sums
+      low = min(s, low);
     }
-    largest[v] = max(high, -low);
+    largest[v] = max(high[v], -low);
+    step[v] = plan.rounded ? load(plan.steps + i * kGroup + v * V) * plan.measured[block].score_step : splat(1);
     old_m[v] = load(cell + v * V);
-    m[v] = max(old_m[v], high);
+    m[v] = max(old_m[v], high[v] * step[v]);
     store(cell + v * V, m[v]);
   }
   for (int t = 0; t < at.count; ++t) {
     float* z = plan.normalizer(cell, t);
     float* o = at.mean[t] ? plan.mean(cell, t) : nullptr;
+    vf total[kTileVectors];
     if (at.flat[t]) {
-      int32_t* words = reinterpret_cast<int32_t*>(p);
-      flat_probabilities<kGroup>(scores, count, largest, at.value[t], dither, words, z, step);
-      if (o)
-        flat_products<kGroup>(count, words, plan.packed + block * (kBlock / 4) * plan.padded_d, plan.padded_d, step,
-                              plan.steps[block], o);
-    } else {
-      exponentials(scores, count, m, old_m, at.value[t], p, z, o, plan.padded_d);
-      if (o) add_products<kGroup>(count, p, kGroup, keys, 0, plan.padded_d, o);
+      flat_remainders<kGroup>(scores, count, largest, step, at.value[t], dither, words, p_step, total);
+      for (int r = 0; r < kGroup; ++r) p_step[r] *= plan.measured[block].byte_step;
+      for (int v = 0; v < kTileVectors; ++v) store(z + v * V, load(z + v * V) + total[v]);
+      if (o) integer_products<Bits::k8, kGroup>((count + 3) / 4, words, plan.block_bytes(block), d, p_step, o);
+      continue;
     }
+    if (plan.rounded)
+      rounded_exponentials<kGroup>(scores, count, high, step, at.value[t], dither, words, total);
+    else
+      exponentials(scores, count, m, at.value[t], p, total);
+    const float scale = 1.44269504088896341f / at.value[t];
+    for (int v = 0; v < kTileVectors; ++v) {
+      const vf old_share = exp2_negative((old_m[v] - m[v]) * scale);
+      const vf share = plan.rounded ? exp2_negative((high[v] * step[v] - m[v]) * scale) : splat(1);
+      store(factor + v * V, old_share);
+      if (plan.rounded) store(p_step + v * V, share * (plan.measured[block].key_step / kLevels));
+      store(z + v * V, load(z + v * V) * old_share + total[v] * share);
+    }
+    if (!o) continue;
+    rescale(factor, d, o);
+    if (plan.rounded)
+      integer_products<Bits::k16, kGroup>((count + 1) / 2, words, plan.block_pairs(block), d, p_step, o);
+    else
+      add_products<kGroup>(count, p, kGroup, keys, 0, d, o);
   }
 }
 
@@ -207,7 +242,7 @@ void add_cells(const InfoNceArgs& args, const Plan& plan, const float* queue, in
   const int64_t end = min64(args.k, (chunk + 1) * plan.chunk);
   for (int64_t j = chunk * plan.chunk; j < end; j += kBlock)
     for (int64_t i = first; i < last; ++i)
-      add_block(plan, temperatures_of(args, i / plan.groups, plan.flat_from), plan.panel(i), queue + j * plan.padded_d,
+      add_block(plan, temperatures_of(args, i / plan.groups, plan.flat_from), i, queue + j * plan.padded_d,
                 min64(kBlock, end - j), j / kBlock, dither, plan.cell(chunk, i));
 }
 
@@ -328,25 +363,43 @@ void finish_row(const InfoNceArgs& args, const Plan& plan, int64_t width, int64_
   plan.losses[width * args.n + row] = static_cast<float>(loss);
 }
 
-// Rounds the queue to 8 bits and finds from which temperature on |s/t| ≤ kFlatLargest holds, by Cauchy–Schwarz.
-void find_flat_from(const InfoNceArgs& args, const float* queue, const float* dither, Plan* plan) {
-  float largest_key = 0, largest_query = 0;
+// Finds from which temperature on |s/t| ≤ kFlatLargest holds, by Cauchy–Schwarz, and whether the temperatures are high
+// enough for rounding; then rounds what is to be rounded. Nothing is flat or rounded if a value is not finite.
+void round_queue(const InfoNceArgs& args, const float* queue, const float* dither, Plan* plan) {
+  const int64_t d = plan->padded_d, panels = plan->widths * plan->groups;
 #pragma omp parallel for schedule(static)
-  for (int64_t b = 0; b < plan->blocks; ++b) {
-    plan->norms[b] = 0;
-    plan->steps[b] = flat_pack(queue + b * kBlock * plan->padded_d, min64(kBlock, args.k - b * kBlock), plan->padded_d,
-                               dither, plan->packed + b * (kBlock / 4) * plan->padded_d, plan->norms + b);
-  }
-  for (int64_t b = 0; b < plan->blocks; ++b) largest_key = plan->norms[b] > largest_key ? plan->norms[b] : largest_key;
+  for (int64_t b = 0; b < plan->blocks; ++b)
+    plan->measured[b] = measure_keys(queue + b * kBlock * d, min64(kBlock, args.k - b * kBlock), d);
+  float key = 0, query = 0;
+  for (int64_t b = 0; b < plan->blocks; ++b) key = larger_or_nan(plan->measured[b].norm, key);
   for (int64_t i = 0; i < args.widths * args.n; ++i) {
     const float* q = args.queries[i / args.n] + i % args.n * args.d;
-    float norm = 0;
-    for (int64_t x = 0; x < args.d; ++x) norm += q[x] * q[x];
-    largest_query = norm > largest_query ? norm : largest_query;
+    float square = 0;
+    for (int64_t x = 0; x < args.d; ++x) square += q[x] * q[x];
+    query = larger_or_nan(sqrtf(square), query);
   }
-  // A little slack, so that rounding does not decide for unit rows and t = 2.
-  const float largest = 0.999f * sqrtf(largest_key) * sqrtf(largest_query);
-  plan->flat_from = (largest > 1 ? largest : 0.999f) / kFlatLargest;
+  // A little slack, so that rounding does not decide for unit rows and t = 2 or t = 0.2.
+  const float largest = 0.999f * key * query;
+  plan->flat_from = largest / kFlatLargest;
+  plan->flat = false;
+  bool sharp = false;
+  for (int64_t w = 0; w < args.widths; ++w) {
+    const Temperatures at = temperatures_of(args, w, plan->flat_from);
+    for (int t = 0; t < at.count; ++t) {
+      plan->flat |= at.flat[t];
+      sharp |= !(at.value[t] >= largest * kRoundedFrom);
+    }
+  }
+  plan->rounded = plan->rounded && !sharp;
+#pragma omp parallel for schedule(static)
+  for (int64_t b = 0; b < plan->blocks; ++b) {
+    const float* keys = queue + b * kBlock * d;
+    const int64_t count = min64(kBlock, args.k - b * kBlock);
+    if (plan->flat) round_to_bytes(keys, count, d, plan->measured[b], dither, plan->block_bytes(b));
+    if (plan->rounded) round_to_words(keys, count, d, plan->measured[b], plan->block_rows(b), plan->block_pairs(b));
+  }
+  for (int64_t i = 0; plan->rounded && i < panels; ++i)
+    round_queries<kGroup>(plan->panel(i), plan->d, d, plan->panel_words(i), plan->steps + i * kGroup);
 }
 
 void sum_moments(const InfoNceArgs& args, const float* queue, const Plan& plan) {
@@ -395,15 +448,8 @@ void info_nce(const InfoNceArgs& args) {
     dither[j] = fmodf(0.75487767f * static_cast<float>(j + 1), 1.0f);
     key_dither[j] = fmodf(0.56984029f * static_cast<float>(j + 1), 1.0f);
   }
-  if (plan.flat) {
-    find_flat_from(args, queue, key_dither, &plan);
-    bool used = false;
-    for (int64_t w = 0; w < args.widths; ++w) {
-      const Temperatures at = temperatures_of(args, w, plan.flat_from);
-      for (int t = 0; t < at.count; ++t) used |= at.flat[t];
-    }
-    if (used) sum_moments(args, queue, plan);
-  }
+  if (plan.flat) round_queue(args, queue, key_dither, &plan);
+  if (plan.flat) sum_moments(args, queue, plan);
   const int64_t batches = (panels + kBatch - 1) / kBatch;
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < plan.chunks * batches; ++i) {

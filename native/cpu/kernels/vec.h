@@ -103,4 +103,18 @@ SLIMCLR_INLINE vf exp(vf x) {
   return p * (vf)((k + 127) << 23);
 }
 
+// 2^y for -126 ≤ y ≤ 0 within 1e-7.
+SLIMCLR_INLINE vf exp2_in_range(vf y) {
+  const vf shifted = y + 12582912.0f;  // 1.5·2^23: the integer part lands in the low mantissa bits
+  const vf f = y - (shifted - 12582912.0f);
+  vf p = splat(1.5345812e-4f);
+  p = p * f + 1.339993122e-3f;
+  p = p * f + 9.618488957e-3f;
+  p = p * f + 5.550328777e-2f;
+  p = p * f + 2.402264689e-1f;
+  p = p * f + 6.931472057e-1f;
+  p = p * f + 1.0f;
+  return (vf)((vi)p + ((vi)shifted << 23));
+}
+
 }  // namespace slimclr::cpu::SLIMCLR_ISA

@@ -28,6 +28,7 @@ import { learningRateAt, makeOptimizer } from './optimizer';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
 import type { Report } from './report';
 import { keptName, runFiles } from './run-files';
+import { StepTimes } from './step-times';
 import { TrainingStep } from './training-step';
 import { stepInput, Views, type StepInput } from './views';
 
@@ -123,12 +124,11 @@ function checkNotForeign(configFile: string): void {
   }
 }
 
-/** Sums of the losses since the last log line. */
+/** Sums of the losses since the last log line or the beginning of the epoch. */
 class LossWindow {
   private loss = 0;
   private readonly widths: { sum: number; count: number }[] = [];
   private steps = 0;
-  private since = performance.now();
 
   add(loss: number, perWidth: Float32Array): void {
     this.loss += loss;
@@ -140,12 +140,15 @@ class LossWindow {
     });
   }
 
-  /** Means by width, and milliseconds per step. */
-  means(names: readonly number[]): { loss: number; losses: Record<string, number>; ms: number } {
+  /** The means, in total and by width. */
+  means(names: readonly number[]): { loss: number; losses: Record<string, number> } {
     const losses = Object.fromEntries(this.widths.map(({ sum, count }, i) => [String(names[i]), sum / count]));
-    return { loss: this.loss / this.steps, losses, ms: (performance.now() - this.since) / this.steps };
+    return { loss: this.loss / this.steps, losses };
   }
 }
+
+/** Steps that a time per step is the mean of, at least: see {@link StepTimes}. */
+const leastTimed = 10;
 
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b) / values.length;
 
@@ -166,6 +169,7 @@ class Run {
   private readonly checkpointFile: string;
   private metrics?: Metrics;
   private window = new LossWindow();
+  private readonly times: StepTimes;
   private savedStep = 0;
   private evaluations = new Map<number, Record<string, number>>();
   private evaluationLeftOut = false;
@@ -190,6 +194,7 @@ class Run {
     this.optimizer = makeOptimizer(this.method.parameters(), config);
     this.scaler = config.precision === 'fp16' ? new LossScaler({ device }) : null;
     this.views = new Views(pictures.train, config, device);
+    this.times = new StepTimes(Math.max(leastTimed, config.logEvery));
   }
 
   /** Begins anew, perhaps from the weights of an initial network, or sets everything to where the checkpoint stands. */
@@ -259,7 +264,7 @@ class Run {
       concurrency: decodeConcurrency,
       onBad: (bad) => reportBad(bad, this.report),
     });
-    this.window = new LossWindow();
+    this.times.resume();
     let pending: Promise<void> = Promise.resolve();
     if (this.step < this.steps && !signal?.aborted) {
       for await (const batch of batches) {
@@ -280,6 +285,7 @@ class Run {
         if (due || this.step === this.steps || signal?.aborted) await this.save();
         if (signal?.aborted) break;
         this.window = new LossWindow();
+        this.times.resume();
       }
     }
     return this.result();
@@ -378,12 +384,15 @@ class Run {
     const perWidth = widths[0].map((_, i) => mean(widths.map((losses) => losses[i])));
     this.checkFinite(total, perWidth, step, lr);
     this.window.add(total, perWidth);
+    this.times.add();
     this.report({ type: 'progress', step });
     const epoch = step / this.stepsPerEpoch;
     if (diagnosis) this.metrics?.write({ step, epoch, diagnosis: await diagnosis });
     if (step % this.config.logEvery !== 0 && step !== this.slowStartSteps && step !== this.steps) return;
-    const { loss, losses: byWidth, ms } = this.window.means(this.method.widths);
+    const { loss, losses: byWidth } = this.window.means(this.method.widths);
+    const ms = this.times.mean;
     this.window = new LossWindow();
+    if (step === this.slowStartSteps) this.times.clear();
     const imagesPerSecond = (1000 * this.config.batch) / ms;
     this.metrics?.write({
       step,

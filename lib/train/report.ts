@@ -15,10 +15,14 @@ export type RunEvent =
       step: number;
       /** Fractional: steps done over steps per epoch. */
       epoch: number;
-      /** Means since the last such event, of a linear probe the last step's; the widths that took part, by name. */
+      /**
+       * Means since the last such event or the beginning of the epoch, of a linear probe the last step's; the widths that
+       * took part, by name.
+       */
       loss: number;
       losses: Record<string, number>;
       lr: number;
+      /** Per step, of the last 10 steps or more; evaluations and checkpoints do not count. */
       ms: number;
       imagesPerSecond: number;
     }

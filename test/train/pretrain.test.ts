@@ -74,6 +74,29 @@ describe('pretrain', function () {
     expect(events.at(-1)).to.deep.equal({ type: 'end' });
   });
 
+  it('tells the time per step of several, also where the last line follows after one, and no evaluation’s', async () => {
+    const told: number[] = [];
+    let now = 0;
+    performance.now = () => now;
+    try {
+      await pretrain(
+        { ...tinySettings(data), logEvery: 5 },
+        {
+          out: newFolder(),
+          report: (event) => {
+            if (event.type === 'progress') now += event.step === 5 ? 1 : 100; // of the step after this one
+            if (event.type === 'knn') now += 10_000;
+            if (event.type === 'step') told.push(event.ms);
+          },
+        },
+      );
+    } finally {
+      Reflect.deleteProperty(performance, 'now'); // its own, of the prototype, again
+    }
+    // After steps 3, 5 and 6. Step 4 begins the phase of all widths, and an epoch: its time was the evaluation's.
+    expect(told.map(Math.round)).to.deep.equal([200 / 3, 100 / 2, 101 / 3].map(Math.round));
+  });
+
   it('computes the same again', async () => {
     const out = newFolder();
     await run({}, out);

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadImages, Philox, scanImageFolder } from '../../lib/data';
 import { SlimmableResNet } from '../../lib/nn';
@@ -124,14 +125,30 @@ describe('evaluation of a checkpoint', () => {
     expect(lines[0]).to.match(/^10 pictures to train on/);
   });
 
-  it('needs classes', async () => {
-    const plain = join(data, 'test/star');
-    const error = await evaluateCheckpoint({ knn: {} }, { checkpoint, data: plain }).then(
-      () => expect.fail('evaluated'),
-      (e: Error) => e,
-    );
-    expect(error.message).to.match(/expected pictures in class folders.*received pictures without classes/);
-  });
+  for (const [lacks, folder] of [
+    ['classes', (data: string) => join(data, 'test/star')],
+    [
+      'a test set',
+      (data: string) => {
+        const untested = newFolder();
+        symlinkSync(join(data, 'train'), join(untested, 'train'));
+        return untested;
+      },
+    ],
+  ] as const) {
+    it(`needs ${lacks}, and says so before it decodes a picture`, async () => {
+      const events: RunEvent[] = [];
+      const where = { checkpoint, data: folder(data), report: (event: RunEvent) => void events.push(event) };
+      const error = await evaluateCheckpoint({ knn: {} }, where).then(
+        () => expect.fail('evaluated'),
+        (e: Error) => e,
+      );
+      expect(error.message).to.match(
+        new RegExp(`expected pictures in class folders.*received pictures without ${lacks}`),
+      );
+      expect(events).to.deep.equal([]);
+    });
+  }
 });
 
 describe('linear probes on random crops', () => {

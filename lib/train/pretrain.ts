@@ -1,8 +1,8 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { imageCount, scanImageFolder, splitBatch, stepsPerEpoch, trainingBatches, type Batch } from '../data';
-import { acquireRunLock, atomicWrite, readJsonl } from '../io';
+import { acquireRunLock, atomicWrite, eventFiles, readJsonl } from '../io';
 import type { Method, StepLoss } from '../methods';
 import { loadTensors, readState } from '../nn';
 import { LossScaler, type Optimizer } from '../optim';
@@ -65,7 +65,8 @@ export interface PretrainResult {
 /**
  * Pre-trains a slimmable network on a folder of pictures and writes `config.json`, `metrics.jsonl`, the same
  * numbers as TensorBoard events and `checkpoint.safetensors` into `out`. A resumed run computes, bit for bit, what the
- * uninterrupted one would have (on the same machine, with as many threads).
+ * uninterrupted one would have (on the same machine, with as many threads). A new run that fails before its first
+ * checkpoint, written before the first step, leaves nothing in `out`.
  * @throws ConfigError for wrong settings, and for settings that differ from those of the run to be resumed
  * @throws DataError, RunLockError, WriteError, CheckpointError, SafetensorsError; RunError for a loss that is not finite
  */
@@ -170,7 +171,9 @@ class Run {
   private metrics?: Metrics;
   private window = new LossWindow();
   private readonly times: StepTimes;
-  private savedStep = 0;
+  /** Whether it began anew and has put files into its folder. */
+  private begun = false;
+  private savedStep: number | null = null;
   private evaluations = new Map<number, Record<string, number>>();
   private evaluationLeftOut = false;
 
@@ -207,6 +210,7 @@ class Run {
         if (momentumEncoder) startFrom(momentumEncoder, initial);
         this.report({ type: 'message', text: `starting from ${initial.file}: ${copied}` });
       }
+      this.begun = true;
       this.metrics = Metrics.create(metricsFile);
       return;
     }
@@ -293,11 +297,25 @@ class Run {
 
   close(): void {
     this.metrics?.close();
+    if (this.begun && this.savedStep === null) this.removeBeginning();
     this.phase?.step.dispose();
     this.views.dispose();
     this.optimizer.dispose();
     this.scaler?.dispose();
     this.method.dispose();
+  }
+
+  /** Removes the files of a run that ended before its first checkpoint; what cannot be removed stays. */
+  private removeBeginning(): void {
+    const { out } = this.options;
+    const kept = join(out, runFiles.kept);
+    try {
+      const files = [runFiles.config, runFiles.metrics].map((name) => join(out, name));
+      for (const file of [...files, ...eventFiles(out), join(kept, keptName(0))]) rmSync(file, { force: true });
+      if (existsSync(kept)) rmdirSync(kept);
+    } catch {
+      // the error that ended the run is the one to be told
+    }
   }
 
   private get slowStartSteps(): number {

@@ -330,6 +330,36 @@ describe('pretrain', function () {
     expect(existsSync(out)).to.equal(false);
   });
 
+  for (const [what, changes, says] of [
+    ['a batch is too large', { batch: 64 }, /needs as many pictures/],
+    ['the initial network is none', { init: __filename }, /pretrain\.test\.ts/],
+    ['the device is missing', { device: 'cuda:99' }, /cuda/i],
+  ] as const) {
+    it(`leaves no folder where it cannot begin because ${what}`, async () => {
+      const [parent, own] = [newFolder(), newFolder()];
+      const out = join(parent, 'runs', 'first');
+      expect((await failure(run(changes, out))).message).to.match(says);
+      expect(readdirSync(parent)).to.deep.equal([]);
+      await failure(run(changes, own));
+      expect(readdirSync(own)).to.deep.equal([]); // a folder that was there stays
+    });
+  }
+
+  it('leaves nothing where too many files are no pictures', async () => {
+    const bad = newFolder();
+    for (let i = 0; i < 20; i++) writeFileSync(join(bad, `${i}.png`), 'no picture');
+    const out = join(newFolder(), 'run');
+    expect((await failure(run({ data: bad }, out))).message).to.match(/cannot be decoded/);
+    expect(existsSync(out)).to.equal(false);
+  });
+
+  it('leaves nothing of its own where the first checkpoint cannot be written', async () => {
+    const out = newFolder();
+    mkdirSync(join(out, 'checkpoint.safetensors.tmp')); // where the checkpoint would be written
+    expect((await failure(run({ keepEvery: 1 }, out))).message).to.include('checkpoint.safetensors.tmp');
+    expect(readdirSync(out)).to.deep.equal(['checkpoint.safetensors.tmp']);
+  });
+
   it('gives all memory back', async () => {
     await collectGarbage();
     const { tensors, bytes } = memoryStats('cpu');

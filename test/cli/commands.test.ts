@@ -96,6 +96,22 @@ describe('slimclr', function () {
       expect(checkpointBytes(stopped).equals(checkpointBytes(out))).to.equal(true);
     });
 
+    it('saves when its terminal is closed, which may tell it twice', async () => {
+      const stopped = newFolder();
+      const long = [...tinyOptions(data), '--epochs', '1000', '--out', stopped];
+      const { child, finished, sees } = startCli(['pretrain', ...long]);
+      await sees('step 2/');
+      child.kill('SIGHUP');
+      await sees('finishing the step');
+      child.kill('SIGHUP');
+      // A process that has saved by then and is ending has no handler any more: the signal ends it.
+      const { code, signal, stderr } = await finished;
+      expect(signal ?? code, stderr).to.be.oneOf([130, 'SIGHUP']);
+      const step = Number(/saved after step (\d+) of 3000/.exec(stderr)![1]);
+      const { json } = await slimclr('inspect', '--checkpoint', join(stopped, 'checkpoint.safetensors'), '--json');
+      expect(json.step).to.equal(step);
+    });
+
     it('quits at once on a second Ctrl-C, and leaves a checkpoint that is whole', async () => {
       const stopped = newFolder();
       const { child, finished, sees } = startCli([

@@ -1,3 +1,5 @@
+import { printable } from './printable';
+
 /** What a run tells while it goes on; see {@link consoleReport} for one that prints it. */
 export type RunEvent =
   | { type: 'message'; text: string }
@@ -56,7 +58,10 @@ export function consoleReport(stream: LineStream = process.stderr): Report {
   let bar = ''; // what stands on the terminal's last line
   let drawn = -Infinity; // on a clock that nobody sets
 
-  const line = (text: string) => stream.write(bar ? `\r\x1b[2K${text}\n${bar}` : `${text}\n`);
+  const line = (told: string) => {
+    const text = printable(told);
+    stream.write(bar ? `\r\x1b[2K${text}\n${bar}` : `${text}\n`);
+  };
   const draw = (step: number) => {
     if (!start || !stream.isTTY || (step < start.steps && performance.now() - drawn < redrawMs)) return;
     drawn = performance.now();

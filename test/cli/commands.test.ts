@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../lib/cli/program';
 import { eventFiles, readSafetensors, toFloat32, writeSafetensors } from '../../lib/io';
@@ -516,6 +516,18 @@ describe('slimclr', function () {
       expect(foreign.code).to.equal(2);
       expect(foreign.stderr).to.match(/config\.json: the folder already holds a run or other files/);
       expect(readFileSync(config, 'utf8')).to.equal('{"port": 80}');
+    });
+
+    it('says what could not be written, and leaves nothing, where the disk is full', async () => {
+      const folder = newFolder();
+      // A limit on the size of files stands for a full disk.
+      const { finished } = startCli(['quickstart', ...tiny, '--out', join(folder, 'q')], 'ulimit -f 1');
+      const { code, stderr } = await finished;
+      expect(code).to.equal(1);
+      expect(stderr).to.match(
+        /error: \[shapes\] cannot write 72 pictures into .*pictures: .* after \d+ of them; they need about 1 MiB in all/,
+      );
+      expect(readdirSync(folder)).to.deep.equal([]);
     });
 
     it('prints it as JSON', async () => {

@@ -10,7 +10,7 @@ import { addImport } from './import';
 import { addInspect } from './inspect';
 import { addLandscape } from './landscape';
 import type { Output } from './output';
-import { version } from './package-root';
+import { version } from '../package-root';
 import { addPretrain } from './pretrain';
 import { addQuickstart } from './quickstart';
 import { addReport } from './report';

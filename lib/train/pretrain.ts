@@ -4,14 +4,13 @@ import { join } from 'node:path';
 import { imageCount, scanImageFolder, splitBatch, stepsPerEpoch, trainingBatches, type Batch } from '../data';
 import { acquireRunLock, atomicWrite, eventFiles, readJsonl } from '../io';
 import type { Method, StepLoss } from '../methods';
-import { loadTensors, readState } from '../nn';
+import { loadTensors, readState, underPrefix } from '../nn';
 import { LossScaler, type Optimizer } from '../optim';
 import { scope, type Device } from '../tensor';
 import {
   CheckpointError,
   readCheckpoint,
   saveCheckpoint,
-  underPrefix,
   withPrefix,
   type Checkpoint,
   type Progress,
@@ -476,9 +475,9 @@ class Run {
 
   private async write(file: string): Promise<void> {
     const state = new Map([
-      ...underPrefix(await this.method.state(), 'module.'),
-      ...underPrefix(await readState(this.optimizer.state), 'optimizer.'),
-      ...underPrefix(await readState(this.scaler?.state ?? new Map()), 'loss_scale.'),
+      ...underPrefix('module.', await this.method.state()),
+      ...underPrefix('optimizer.', await readState(this.optimizer.state)),
+      ...underPrefix('loss_scale.', await readState(this.scaler?.state ?? new Map())),
     ]);
     const { step, stepsPerEpoch, digest } = this;
     const progress: Progress = { step, stepsPerEpoch, pictures: imageCount(this.pictures.train), digest };

@@ -16,10 +16,12 @@ describe('loading the native addon', () => {
   function packageIn(place: string): string {
     for (const name of ['scripts', 'dist/lib']) mkdirSync(join(place, name), { recursive: true });
     for (const name of ['package.json', 'scripts/system.js']) copyFileSync(join(root, name), join(place, name));
-    const source = readFileSync(join(root, 'lib/native.ts'), 'utf8');
-    const loader = join(place, 'dist/lib/native.js');
-    writeFileSync(loader, transpileModule(source, { compilerOptions: { module: ModuleKind.CommonJS } }).outputText);
-    return loader;
+    for (const name of ['package-root', 'native']) {
+      const source = readFileSync(join(root, `lib/${name}.ts`), 'utf8');
+      const { outputText } = transpileModule(source, { compilerOptions: { module: ModuleKind.CommonJS } });
+      writeFileSync(join(place, `dist/lib/${name}.js`), outputText);
+    }
+    return join(place, 'dist/lib/native.js');
   }
 
   /** The message of the error that loading throws, in a process of its own. */

@@ -27,7 +27,9 @@ describe('loading the native addon', () => {
   /** The message of the error that loading throws, in a process of its own. */
   function failure(loader: string, env: NodeJS.ProcessEnv = {}): string {
     const script = `try { require(${JSON.stringify(loader)}); } catch (e) { process.stdout.write(e.message); }`;
-    const child = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', env: { ...process.env, ...env } });
+    // Not the addon that these tests may run on.
+    const environment = { ...process.env, SLIMCLR_ADDON: undefined, ...env };
+    const child = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', env: environment });
     expect(child.stderr).to.equal('');
     expect(child.stdout).to.match(/^slimclr's native addon does not load \(/);
     return child.stdout;

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadImages, Philox, scanImageFolder } from '../../lib/data';
@@ -80,6 +81,7 @@ describe('evaluation of features', () => {
   });
 
   it('gives all memory back', async () => {
+    await collectGarbage();
     const { tensors, bytes } = memoryStats('cpu');
     await knnAccuracy(train, test, 3, 'cpu');
     await linear(train, test, { epochs: 1 });
@@ -193,6 +195,7 @@ describe('linear probes on random crops', () => {
   it('depend on the seed alone, leave the network as it was, and give their memory back', async () => {
     const { train, test, classes } = await scanImageFolder(data);
     const pictures = { train: (await loadImages(train)).store, test, classes };
+    await collectGarbage();
     const before = memoryStats('cpu').tensors;
     const encoder = newEncoder();
     const unchanged = await fingerprint(encoder);

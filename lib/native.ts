@@ -1,7 +1,8 @@
 // Loads the compiled addon, or says what to do when it does not load on this machine.
 import { existsSync } from 'node:fs';
-import { dirname, join, sep } from 'node:path';
+import { join, sep } from 'node:path';
 import type { NativeAddon } from './native-addon';
+import { packageRoot } from './package-root';
 
 interface Need {
   what: string;
@@ -11,17 +12,6 @@ interface System {
   needs: Record<'onednn' | 'openmp', Need>;
   missingNeeds: () => Need[];
   howToGet: (needs: Need[]) => string[];
-}
-
-/** The folder of package.json: one up from lib/, two up from dist/lib/. */
-function packageRoot(): string {
-  let folder = __dirname;
-  while (!existsSync(join(folder, 'package.json'))) {
-    if (folder === dirname(folder))
-      throw new Error(`slimclr: no package.json above ${__dirname}; install the package anew`);
-    folder = dirname(folder);
-  }
-  return folder;
 }
 
 const root = packageRoot();

@@ -34,10 +34,10 @@ const filesUnder = (folder, pattern) =>
     ? fs.readdirSync(folder, { recursive: true }).filter((name) => pattern.test(name) && !name.includes('node_modules'))
     : [];
 
-/** The room of a path inside lib/ or native/, by its first folders. native.ts and native-addon.ts stand below the rooms. */
+/** The room of a path inside lib/ or native/, by its first folders. native*.ts and package-root.ts stand below the rooms. */
 function roomOf(file, rooms) {
   const [first, second] = file.replace(/\.ts$/, '').split('/');
-  if (rooms === lib && first.startsWith('native')) return 'native';
+  if (rooms === lib && /^(native|package-root)/.test(first)) return 'native';
   return [`${first}/${second}`, first].find((room) => Object.hasOwn(rooms, room));
 }
 

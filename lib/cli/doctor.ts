@@ -2,7 +2,7 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { floors } from './floors';
-import { packageRoot, version } from './package-root';
+import { packageRoot, version } from '../package-root';
 import type { Context } from './program';
 
 interface Need {

@@ -28,8 +28,8 @@ The second step of each phase (slow start, all widths) is recorded, as a graph o
 numbers, without JavaScript. The recording keeps the memory of a step, so evaluations and diagnoses take theirs beside it.
 --eager runs every step op by op, for debugging. With --batch-norm-splits steps always run so.
 
-Ctrl-C finishes the step, saves and exits with code 130; a second Ctrl-C quits at once. --resume goes on exactly from the
-last checkpoint, with the settings in OUT.
+Ctrl-C, SIGTERM or a closed terminal (SIGHUP) finishes the step, saves and exits with code 130; a second Ctrl-C or SIGTERM
+quits at once. --resume goes on exactly from the last checkpoint, with the settings in OUT.
 
 Examples:
   $ slimclr pretrain --data cifar10 --epochs 20 --slow-start 10 --limit 10000 --out run
@@ -38,7 +38,7 @@ Examples:
   $ slimclr pretrain --data photos --diagnose-every 50 --out run
   $ slimclr pretrain --out run --resume`;
 
-/** Exit code of a run that was interrupted and saved: the shell's for Ctrl-C. */
+/** Exit code of a run that was interrupted and saved, by whatever signal: the shell's for Ctrl-C. */
 const interruptedCode = 130;
 
 export function addPretrain(program: Command, context: Context): void {
@@ -85,19 +85,26 @@ export function tellInterrupted(
   setExitCode(interruptedCode);
 }
 
-/** Runs `work` so that Ctrl-C or SIGTERM asks it to stop, and a second one quits at once. */
+/** Runs `work` so that Ctrl-C, SIGTERM or a closed terminal asks it to stop, and a second Ctrl-C or SIGTERM quits at once. */
 export async function interruptible<T>({ output }: Context, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
-  const onSignal = () => {
-    if (controller.signal.aborted) process.exit(interruptedCode);
+  const stop = () => {
     output.err('\nfinishing the step and saving; Ctrl-C again quits at once');
     controller.abort();
   };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  const onSignal = () => {
+    if (controller.signal.aborted) process.exit(interruptedCode);
+    stop();
+  };
+  // A terminal that closes may send it twice, by itself and by its shell.
+  const onHangup = () => {
+    if (!controller.signal.aborted) stop();
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal).on('SIGHUP', onHangup);
   try {
     return await work(controller.signal);
   } finally {
     // After an interruption the process is about to end: a second Ctrl-C must not find the system's handler.
-    if (!controller.signal.aborted) process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    if (!controller.signal.aborted) process.off('SIGINT', onSignal).off('SIGTERM', onSignal).off('SIGHUP', onHangup);
   }
 }

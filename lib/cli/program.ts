@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { ConfigError } from '../train/config';
+import { printable } from '../train/printable';
 import { addBench } from './bench';
 import { addDoctor } from './doctor';
 import { addEmbed } from './embed';
@@ -9,7 +10,7 @@ import { addImport } from './import';
 import { addInspect } from './inspect';
 import { addLandscape } from './landscape';
 import type { Output } from './output';
-import { version } from './package-root';
+import { version } from '../package-root';
 import { addPretrain } from './pretrain';
 import { addQuickstart } from './quickstart';
 import { addReport } from './report';
@@ -72,8 +73,13 @@ function createProgram(context: Context): Command {
  * @param args without the program's name
  * @returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted
  */
-export async function run(args: readonly string[], output: Output): Promise<number> {
+export async function run(args: readonly string[], printer: Output): Promise<number> {
   let exitCode = 0;
+  const output: Output = {
+    out: (text) => printer.out(printable(text)),
+    err: (text) => printer.err(printable(text)),
+    terminal: printer.terminal, // what is drawn there moves the cursor; see consoleReport
+  };
   const program = createProgram({ output, setExitCode: (code) => (exitCode = code) });
   try {
     await program.parseAsync(args, { from: 'user' });

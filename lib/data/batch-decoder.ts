@@ -2,6 +2,7 @@
  * Decodes the files of a batch, a few at a time, off the main thread.
  */
 import { BadImages, type BadImage } from './bad-images';
+import { checkWhole } from './check-whole';
 import { decodeImage, type DecodedImage } from './decode';
 import { DataError } from './error';
 import type { ImageFiles } from './folder';
@@ -45,11 +46,8 @@ export class BatchDecoder {
     options: DecodeOptions,
   ) {
     const { maxBadShare = 0.01, concurrency = 8, outputSize, onBad } = options;
-    for (const [name, value] of Object.entries({ concurrency, outputSize })) {
-      if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1)) {
-        throw new RangeError(`[data] expected ${name} to be a whole number from 1 up, received ${value}`);
-      }
-    }
+    checkWhole('concurrency', concurrency, 1);
+    if (outputSize !== undefined) checkWhole('outputSize', outputSize, 1);
     this.bad = new BadImages(files.paths.length, maxBadShare, onBad);
     this.shrinkTo = outputSize && 2 * outputSize;
     this.free = concurrency;

@@ -2,6 +2,7 @@
  * A data set of small pictures in memory: 8-bit RGB of any sizes, one behind the other in one buffer.
  */
 import { BadImages, type BadImage } from './bad-images';
+import { checkWhole } from './check-whole';
 import { BadImageError, decodeImage, imageSize, shrink, type DecodedImage } from './decode';
 import { DataError } from './error';
 import type { ImageFiles } from './folder';
@@ -44,9 +45,7 @@ const SAMPLES = 64;
  * Kept in the folder's order. With as many or fewer files, all of them.
  */
 export function limitFiles(files: ImageFiles, limit: number, seed: number): ImageFiles {
-  if (!Number.isSafeInteger(limit) || limit < 1) {
-    throw new RangeError(`[data] expected a limit that is a whole number from 1 up, received ${limit}`);
-  }
+  checkWhole('limit', limit, 1);
   if (limit >= files.paths.length) return files;
   const chosen = permutation(files.paths.length, new Philox(seed, RandomStream.subset)).slice(0, limit).sort();
   return {
@@ -95,9 +94,7 @@ export async function loadImages(
   options: LoadOptions = {},
 ): Promise<{ store: ImageStore; bad: readonly BadImage[] }> {
   const { maxBadShare = 0.01, shrinkTo, concurrency = 8, onProgress, onBad } = options;
-  if (!Number.isSafeInteger(concurrency) || concurrency < 1) {
-    throw new RangeError(`[data] expected concurrency to be a whole number from 1 up, received ${concurrency}`);
-  }
+  checkWhole('concurrency', concurrency, 1);
   const total = files.paths.length;
   const bad = new BadImages(total, maxBadShare, onBad);
   const pixels = new PixelBuffer(await estimateBytes(files, { shrinkTo }));

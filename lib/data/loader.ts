@@ -5,6 +5,7 @@
  * any epoch gets the batches that the uninterrupted run would have got.
  */
 import { BatchDecoder, type DecodeOptions } from './batch-decoder';
+import { checkWhole } from './check-whole';
 import type { ImageFiles } from './folder';
 import type { ImageStore } from './image-store';
 import { permutation, Philox, RandomStream } from './philox';
@@ -64,10 +65,10 @@ export function epochOrder(count: number, seed: number, epoch: number): Int32Arr
 export function trainingBatches(source: ImageSource, options: TrainingOptions): AsyncGenerator<Batch, void, undefined> {
   const { batchSize, seed, epochs, epoch = 0, step = 0 } = options;
   const count = imageCount(source);
-  checkCount('batchSize', batchSize, 1);
-  checkCount('epochs', epochs, 0);
-  checkCount('epoch', epoch, 0);
-  checkCount('step', step, 0);
+  checkWhole('batchSize', batchSize, 1);
+  checkWhole('epochs', epochs, 0);
+  checkWhole('epoch', epoch, 0);
+  checkWhole('step', step, 0);
   const steps = stepsPerEpoch(source, batchSize);
   if (steps === 0) {
     throw new RangeError(
@@ -95,7 +96,7 @@ export function orderedBatches(
   options: DecodeOptions & { readonly batchSize: number },
 ): AsyncGenerator<Batch, void, undefined> {
   const { batchSize } = options;
-  checkCount('batchSize', batchSize, 1);
+  checkWhole('batchSize', batchSize, 1);
   const count = imageCount(source);
 
   function* plans(): Generator<Plan> {
@@ -117,7 +118,7 @@ function batches(
 ): AsyncGenerator<Batch, void, undefined> {
   if ('pixels' in source) return fromStore(source, plans);
   const { prefetch = 3 } = options;
-  checkCount('prefetch', prefetch, 1);
+  checkWhole('prefetch', prefetch, 1);
   return fromFiles(new BatchDecoder(source, options), plans, prefetch);
 }
 
@@ -161,11 +162,5 @@ async function* fromFiles(
     }
   } finally {
     decoder.stop();
-  }
-}
-
-function checkCount(name: string, value: number, least: number): void {
-  if (!Number.isSafeInteger(value) || value < least) {
-    throw new RangeError(`[data] expected ${name} to be a whole number from ${least} up, received ${value}`);
   }
 }

@@ -4,6 +4,7 @@
  * The class is the shape. Colours, place, scale, rotation and the textures of shape and background are drawn without regard
  * to it, so that an accuracy above chance shows that the shape itself was learnt.
  */
+import { checkWhole } from './check-whole';
 import type { ImageStore } from './image-store';
 import { Philox, RandomStream } from './philox';
 import { OUTLINES, type Outline } from './shape-outlines';
@@ -34,9 +35,9 @@ export interface ShapesOptions {
  */
 export function generateShapes(options: ShapesOptions): ImageStore {
   const { count, size = 32, seed = 0, classes = SHAPE_CLASSES, first = 0 } = options;
-  checkWhole('count', count, 1);
-  checkWhole('size', size, 8);
-  checkWhole('first', first, 0);
+  checkWhole('count', count, 1, 'shapes');
+  checkWhole('size', size, 8, 'shapes');
+  checkWhole('first', first, 0, 'shapes');
   const outlines = classes.map(outlineOf);
   if (outlines.length < 2) throw new RangeError(`[shapes] expected two classes or more, received ${outlines.length}`);
   const bytes = size * size * 3;
@@ -96,11 +97,5 @@ function drawShape(outline: Outline, random: Philox, size: number, out: Uint8Arr
         out[at + c] = Math.min(255, Math.max(0, Math.round(value * 255)));
       }
     }
-  }
-}
-
-function checkWhole(name: string, value: number, least: number): void {
-  if (!Number.isSafeInteger(value) || value < least) {
-    throw new RangeError(`[shapes] expected ${name} to be a whole number from ${least} up, received ${value}`);
   }
 }

@@ -4,9 +4,19 @@
  * A lock whose process is gone (killed, power lost) is taken over. Processes are told apart from later ones of the same
  * number by their start time, where the system shows it (Linux: /proc).
  */
-import { closeSync, linkSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export const LOCK_NAME = 'run.lock';
@@ -18,7 +28,7 @@ export class RunLockError extends Error {
 
 export interface RunLock {
   readonly file: string;
-  /** Gives the folder free. May be called again. */
+  /** Gives the folder free; removes it where it was made for the lock and nothing else is in it. May be called again. */
   release(): void;
 }
 
@@ -45,36 +55,57 @@ export async function acquireRunLock(folder: string): Promise<RunLock> {
     processStart: processStart(process.pid),
   };
   const text = `${JSON.stringify(ours)}\n`;
-  makeFolder(folder);
-  for (let attempt = 0; attempt < 10; attempt++) {
-    if (createLock(file, text)) return held(file, text);
-    const found = await readLock(file);
-    if (found === null) continue; // given free in the meantime
-    const holder = parseHolder(found);
-    if (holder && !isGone(holder)) throw new RunLockError(describe(folder, file, holder));
-    removeStale(file, found);
+  const made = makeFolder(folder);
+  try {
+    for (let attempt = 0; attempt < 10; attempt++) {
+      if (createLock(file, text)) return held(folder, made, file, text);
+      const found = await readLock(file);
+      if (found === null) continue; // given free in the meantime
+      const holder = parseHolder(found);
+      if (holder && !isGone(holder)) throw new RunLockError(describe(folder, file, holder));
+      removeStale(file, found);
+    }
+    throw new RunLockError(
+      `[run-lock] ${file} changes hands all the time: several runs want ${folder}. Give each its own.`,
+    );
+  } catch (error) {
+    removeEmpty(folder, made);
+    throw error;
   }
-  throw new RunLockError(
-    `[run-lock] ${file} changes hands all the time: several runs want ${folder}. Give each its own.`,
-  );
 }
 
-function held(file: string, text: string): RunLock {
+function held(folder: string, made: string | undefined, file: string, text: string): RunLock {
   const release = (): void => {
     process.removeListener('exit', release);
-    if (readNow(file) === text) rmSync(file, { force: true });
+    if (readNow(file) !== text) return;
+    rmSync(file, { force: true });
+    removeEmpty(folder, made);
   };
   process.once('exit', release);
   return { file, release };
 }
 
-function makeFolder(folder: string): void {
+/** Returns the uppermost folder that it made, if any. */
+function makeFolder(folder: string): string | undefined {
   try {
-    mkdirSync(folder, { recursive: true });
+    return mkdirSync(folder, { recursive: true });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     const reason = code === 'EEXIST' || code === 'ENOTDIR' ? 'a file is in the way' : (error as Error).message;
     throw new RunLockError(`[run-lock] cannot create the folder ${folder}: ${reason}. Choose another.`);
+  }
+}
+
+/** Removes `folder` and those above it up to `made`, as far as they are empty. */
+function removeEmpty(folder: string, made: string | undefined): void {
+  if (made === undefined) return;
+  try {
+    for (let at = resolve(folder); ; at = dirname(at)) {
+      rmdirSync(at);
+      if (at === resolve(made)) return;
+    }
+  } catch {
+    // something is in it
   }
 }
 

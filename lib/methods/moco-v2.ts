@@ -23,6 +23,7 @@ import {
   SlimmableResNet,
   loadTensors,
   readState,
+  underPrefix,
   type HostTensor,
   type ResNetOptions,
   type Slices,
@@ -30,7 +31,7 @@ import {
 } from '../nn';
 import type { Method, StepLoss, StepOptions } from './method';
 import { SlimmableLoss, check, checkPositive, ofWidths, sumLosses, type SlimmableLossOptions } from './slimmable-loss';
-import { PerBatchSize, rehearse, underPrefix } from './tensors';
+import { PerBatchSize, rehearse } from './tensors';
 
 export interface MoCoV2Options extends Omit<ResNetOptions, 'head' | 'outDim' | 'mlpDim'>, SlimmableLossOptions {
   /** Projector: one shared weight (default) or one layer per width. */

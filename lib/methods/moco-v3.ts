@@ -18,6 +18,7 @@ import {
   loadTensors,
   makePredictor,
   readState,
+  underPrefix,
   type Head,
   type HostTensor,
   type ResNetOptions,
@@ -27,7 +28,7 @@ import {
 import { cosineMomentum } from '../optim';
 import type { Method, StepLoss, StepOptions } from './method';
 import { SlimmableLoss, check, checkPositive, ofWidths, sumLosses, type SlimmableLossOptions } from './slimmable-loss';
-import { PerBatchSize, rehearse, underPrefix } from './tensors';
+import { PerBatchSize, rehearse } from './tensors';
 
 export interface MoCoV3Options extends Omit<ResNetOptions, 'head' | 'outDim'>, SlimmableLossOptions {
   /** Embedding dimension. Default 256. */

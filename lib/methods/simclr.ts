@@ -17,6 +17,7 @@ import {
   SlimmableResNet,
   loadTensors,
   readState,
+  underPrefix,
   type HostTensor,
   type ResNetOptions,
   type Slices,
@@ -24,7 +25,7 @@ import {
 } from '../nn';
 import type { Method, StepLoss, StepOptions } from './method';
 import { SlimmableLoss, checkPositive, ofWidths, type SlimmableLossOptions } from './slimmable-loss';
-import { PerBatchSize, rehearse, underPrefix } from './tensors';
+import { PerBatchSize, rehearse } from './tensors';
 
 export interface SimCLROptions extends Omit<ResNetOptions, 'head' | 'outDim'>, SlimmableLossOptions {
   /** Embedding dimension. Default 128. */

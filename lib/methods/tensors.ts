@@ -34,8 +34,3 @@ export function rehearse<T>(state: ReadonlyMap<string, Tensor>, work: () => T): 
     }
   });
 }
-
-/** The tensors under names that begin with `prefix`. */
-export function underPrefix<T>(prefix: string, tensors: ReadonlyMap<string, T>): Map<string, T> {
-  return new Map([...tensors].map(([name, t]) => [prefix + name, t]));
-}

@@ -16,5 +16,5 @@ export {
   type ResNetOptions,
   type Stem,
 } from './resnet';
-export { loadTensors, readState, type HostTensor, type StateSource } from './state-dict';
+export { loadTensors, readState, underPrefix, type HostTensor, type StateSource } from './state-dict';
 export { DEFAULT_WIDTHS, checkWidths, fixedChannels, slimChannels } from './widths';

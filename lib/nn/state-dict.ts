@@ -27,6 +27,11 @@ export async function readState(tensors: ReadonlyMap<string, Tensor>): Promise<M
   return new Map(await Promise.all(entries));
 }
 
+/** The tensors under names that begin with `prefix`. */
+export function underPrefix<T>(prefix: string, tensors: ReadonlyMap<string, T>): Map<string, T> {
+  return new Map([...tensors].map(([name, t]) => [prefix + name, t]));
+}
+
 // Counted by PyTorch's BatchNorm and read by nobody while its momentum is fixed.
 const isIgnored = (name: string) => name.endsWith('num_batches_tracked');
 

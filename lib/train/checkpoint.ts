@@ -126,8 +126,3 @@ export function withPrefix(tensors: Checkpoint['tensors'], prefix: string): Chec
   const chosen = [...tensors].filter(([name]) => name.startsWith(prefix));
   return new Map(chosen.map(([name, t]) => [name.slice(prefix.length), t]));
 }
-
-/** The tensors under names that begin with `prefix`. */
-export function underPrefix<T>(tensors: ReadonlyMap<string, T>, prefix: string): Map<string, T> {
-  return new Map([...tensors].map(([name, t]) => [prefix + name, t]));
-}

@@ -30,7 +30,7 @@ export async function frozenFeatures(
   };
 }
 
-function labelled({ train, test }: Pictures): { train: ImageSource; test: ImageSource } {
+function labelled({ train, test }: Omit<Pictures, 'classes'>): { train: ImageSource; test: ImageSource } {
   if (test && train.labels) return { train, test };
   throw new DataError(
     '[evaluate] expected pictures in class folders, train/CLASS/* and test/CLASS/*, received pictures without ' +
@@ -106,6 +106,7 @@ export async function evaluateCheckpoint(
   { checkpoint: file, data, limit = 0, device: name = 'auto', threads = 0, report = () => {} }: EvaluateOptions,
 ): Promise<{ accuracy: Record<string, number>; chance: number }> {
   const folder = await scanImageFolder(data);
+  labelled(folder); // before pictures are decoded, which may take long
   const { device } = prepareDevice({ device: name, threads, precision: 'fp32' });
   const { encoder, network } = await loadEncoder(file, device);
   try {

@@ -1,17 +1,16 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { imageCount, scanImageFolder, splitBatch, stepsPerEpoch, trainingBatches, type Batch } from '../data';
-import { acquireRunLock, atomicWrite, readJsonl } from '../io';
+import { acquireRunLock, atomicWrite, eventFiles, readJsonl } from '../io';
 import type { Method, StepLoss } from '../methods';
-import { loadTensors, readState } from '../nn';
+import { loadTensors, readState, underPrefix } from '../nn';
 import { LossScaler, type Optimizer } from '../optim';
 import { scope, type Device } from '../tensor';
 import {
   CheckpointError,
   readCheckpoint,
   saveCheckpoint,
-  underPrefix,
   withPrefix,
   type Checkpoint,
   type Progress,
@@ -28,6 +27,7 @@ import { learningRateAt, makeOptimizer } from './optimizer';
 import { decodeConcurrency, digestOf, loadPictures, longestSide, reportBad, type Pictures } from './pictures';
 import type { Report } from './report';
 import { keptName, runFiles } from './run-files';
+import { StepTimes } from './step-times';
 import { TrainingStep } from './training-step';
 import { stepInput, Views, type StepInput } from './views';
 
@@ -64,7 +64,8 @@ export interface PretrainResult {
 /**
  * Pre-trains a slimmable network on a folder of pictures and writes `config.json`, `metrics.jsonl`, the same
  * numbers as TensorBoard events and `checkpoint.safetensors` into `out`. A resumed run computes, bit for bit, what the
- * uninterrupted one would have (on the same machine, with as many threads).
+ * uninterrupted one would have (on the same machine, with as many threads). A new run that fails before its first
+ * checkpoint, written before the first step, leaves nothing in `out`.
  * @throws ConfigError for wrong settings, and for settings that differ from those of the run to be resumed
  * @throws DataError, RunLockError, WriteError, CheckpointError, SafetensorsError; RunError for a loss that is not finite
  */
@@ -123,12 +124,11 @@ function checkNotForeign(configFile: string): void {
   }
 }
 
-/** Sums of the losses since the last log line. */
+/** Sums of the losses since the last log line or the beginning of the epoch. */
 class LossWindow {
   private loss = 0;
   private readonly widths: { sum: number; count: number }[] = [];
   private steps = 0;
-  private since = performance.now();
 
   add(loss: number, perWidth: Float32Array): void {
     this.loss += loss;
@@ -140,12 +140,15 @@ class LossWindow {
     });
   }
 
-  /** Means by width, and milliseconds per step. */
-  means(names: readonly number[]): { loss: number; losses: Record<string, number>; ms: number } {
+  /** The means, in total and by width. */
+  means(names: readonly number[]): { loss: number; losses: Record<string, number> } {
     const losses = Object.fromEntries(this.widths.map(({ sum, count }, i) => [String(names[i]), sum / count]));
-    return { loss: this.loss / this.steps, losses, ms: (performance.now() - this.since) / this.steps };
+    return { loss: this.loss / this.steps, losses };
   }
 }
+
+/** Steps that a time per step is the mean of, at least: see {@link StepTimes}. */
+const leastTimed = 10;
 
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b) / values.length;
 
@@ -166,7 +169,10 @@ class Run {
   private readonly checkpointFile: string;
   private metrics?: Metrics;
   private window = new LossWindow();
-  private savedStep = 0;
+  private readonly times: StepTimes;
+  /** Whether it began anew and has put files into its folder. */
+  private begun = false;
+  private savedStep: number | null = null;
   private evaluations = new Map<number, Record<string, number>>();
   private evaluationLeftOut = false;
 
@@ -190,6 +196,7 @@ class Run {
     this.optimizer = makeOptimizer(this.method.parameters(), config);
     this.scaler = config.precision === 'fp16' ? new LossScaler({ device }) : null;
     this.views = new Views(pictures.train, config, device);
+    this.times = new StepTimes(Math.max(leastTimed, config.logEvery));
   }
 
   /** Begins anew, perhaps from the weights of an initial network, or sets everything to where the checkpoint stands. */
@@ -202,6 +209,7 @@ class Run {
         if (momentumEncoder) startFrom(momentumEncoder, initial);
         this.report({ type: 'message', text: `starting from ${initial.file}: ${copied}` });
       }
+      this.begun = true;
       this.metrics = Metrics.create(metricsFile);
       return;
     }
@@ -259,7 +267,7 @@ class Run {
       concurrency: decodeConcurrency,
       onBad: (bad) => reportBad(bad, this.report),
     });
-    this.window = new LossWindow();
+    this.times.resume();
     let pending: Promise<void> = Promise.resolve();
     if (this.step < this.steps && !signal?.aborted) {
       for await (const batch of batches) {
@@ -280,6 +288,7 @@ class Run {
         if (due || this.step === this.steps || signal?.aborted) await this.save();
         if (signal?.aborted) break;
         this.window = new LossWindow();
+        this.times.resume();
       }
     }
     return this.result();
@@ -287,11 +296,25 @@ class Run {
 
   close(): void {
     this.metrics?.close();
+    if (this.begun && this.savedStep === null) this.removeBeginning();
     this.phase?.step.dispose();
     this.views.dispose();
     this.optimizer.dispose();
     this.scaler?.dispose();
     this.method.dispose();
+  }
+
+  /** Removes the files of a run that ended before its first checkpoint; what cannot be removed stays. */
+  private removeBeginning(): void {
+    const { out } = this.options;
+    const kept = join(out, runFiles.kept);
+    try {
+      const files = [runFiles.config, runFiles.metrics].map((name) => join(out, name));
+      for (const file of [...files, ...eventFiles(out), join(kept, keptName(0))]) rmSync(file, { force: true });
+      if (existsSync(kept)) rmdirSync(kept);
+    } catch {
+      // the error that ended the run is the one to be told
+    }
   }
 
   private get slowStartSteps(): number {
@@ -378,12 +401,15 @@ class Run {
     const perWidth = widths[0].map((_, i) => mean(widths.map((losses) => losses[i])));
     this.checkFinite(total, perWidth, step, lr);
     this.window.add(total, perWidth);
+    this.times.add();
     this.report({ type: 'progress', step });
     const epoch = step / this.stepsPerEpoch;
     if (diagnosis) this.metrics?.write({ step, epoch, diagnosis: await diagnosis });
     if (step % this.config.logEvery !== 0 && step !== this.slowStartSteps && step !== this.steps) return;
-    const { loss, losses: byWidth, ms } = this.window.means(this.method.widths);
+    const { loss, losses: byWidth } = this.window.means(this.method.widths);
+    const ms = this.times.mean;
     this.window = new LossWindow();
+    if (step === this.slowStartSteps) this.times.clear();
     const imagesPerSecond = (1000 * this.config.batch) / ms;
     this.metrics?.write({
       step,
@@ -449,9 +475,9 @@ class Run {
 
   private async write(file: string): Promise<void> {
     const state = new Map([
-      ...underPrefix(await this.method.state(), 'module.'),
-      ...underPrefix(await readState(this.optimizer.state), 'optimizer.'),
-      ...underPrefix(await readState(this.scaler?.state ?? new Map()), 'loss_scale.'),
+      ...underPrefix('module.', await this.method.state()),
+      ...underPrefix('optimizer.', await readState(this.optimizer.state)),
+      ...underPrefix('loss_scale.', await readState(this.scaler?.state ?? new Map())),
     ]);
     const { step, stepsPerEpoch, digest } = this;
     const progress: Progress = { step, stepsPerEpoch, pictures: imageCount(this.pictures.train), digest };

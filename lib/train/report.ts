@@ -1,3 +1,5 @@
+import { printable } from './printable';
+
 /** What a run tells while it goes on; see {@link consoleReport} for one that prints it. */
 export type RunEvent =
   | { type: 'message'; text: string }
@@ -15,10 +17,14 @@ export type RunEvent =
       step: number;
       /** Fractional: steps done over steps per epoch. */
       epoch: number;
-      /** Means since the last such event, of a linear probe the last step's; the widths that took part, by name. */
+      /**
+       * Means since the last such event or the beginning of the epoch, of a linear probe the last step's; the widths that
+       * took part, by name.
+       */
       loss: number;
       losses: Record<string, number>;
       lr: number;
+      /** Per step, of the last 10 steps or more; evaluations and checkpoints do not count. */
       ms: number;
       imagesPerSecond: number;
     }
@@ -52,7 +58,10 @@ export function consoleReport(stream: LineStream = process.stderr): Report {
   let bar = ''; // what stands on the terminal's last line
   let drawn = -Infinity; // on a clock that nobody sets
 
-  const line = (text: string) => stream.write(bar ? `\r\x1b[2K${text}\n${bar}` : `${text}\n`);
+  const line = (told: string) => {
+    const text = printable(told);
+    stream.write(bar ? `\r\x1b[2K${text}\n${bar}` : `${text}\n`);
+  };
   const draw = (step: number) => {
     if (!start || !stream.isTTY || (step < start.steps && performance.now() - drawn < redrawMs)) return;
     drawn = performance.now();

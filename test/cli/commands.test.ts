@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../lib/cli/program';
 import { eventFiles, readSafetensors, toFloat32, writeSafetensors } from '../../lib/io';
@@ -94,6 +94,22 @@ describe('slimclr', function () {
       const { finished: resumed } = startCli([], `set -- "$@" ${told}`);
       expect((await resumed).code).to.equal(0);
       expect(checkpointBytes(stopped).equals(checkpointBytes(out))).to.equal(true);
+    });
+
+    it('saves when its terminal is closed, which may tell it twice', async () => {
+      const stopped = newFolder();
+      const long = [...tinyOptions(data), '--epochs', '1000', '--out', stopped];
+      const { child, finished, sees } = startCli(['pretrain', ...long]);
+      await sees('step 2/');
+      child.kill('SIGHUP');
+      await sees('finishing the step');
+      child.kill('SIGHUP');
+      // A process that has saved by then and is ending has no handler any more: the signal ends it.
+      const { code, signal, stderr } = await finished;
+      expect(signal ?? code, stderr).to.be.oneOf([130, 'SIGHUP']);
+      const step = Number(/saved after step (\d+) of 3000/.exec(stderr)![1]);
+      const { json } = await slimclr('inspect', '--checkpoint', join(stopped, 'checkpoint.safetensors'), '--json');
+      expect(json.step).to.equal(step);
     });
 
     it('quits at once on a second Ctrl-C, and leaves a checkpoint that is whole', async () => {
@@ -500,6 +516,18 @@ describe('slimclr', function () {
       expect(foreign.code).to.equal(2);
       expect(foreign.stderr).to.match(/config\.json: the folder already holds a run or other files/);
       expect(readFileSync(config, 'utf8')).to.equal('{"port": 80}');
+    });
+
+    it('says what could not be written, and leaves nothing, where the disk is full', async () => {
+      const folder = newFolder();
+      // A limit on the size of files stands for a full disk.
+      const { finished } = startCli(['quickstart', ...tiny, '--out', join(folder, 'q')], 'ulimit -f 1');
+      const { code, stderr } = await finished;
+      expect(code).to.equal(1);
+      expect(stderr).to.match(
+        /error: \[shapes\] cannot write 72 pictures into .*pictures: .* after \d+ of them; they need about 1 MiB in all/,
+      );
+      expect(readdirSync(folder)).to.deep.equal([]);
     });
 
     it('prints it as JSON', async () => {

@@ -173,4 +173,17 @@ describe('slimclr', () => {
       expect({ code, out }).to.deep.equal({ code: 1, out: '' });
     });
   }
+
+  it('makes control characters of the names that it prints visible', async () => {
+    const hostile = 'no\x1b]0;title\x07\rsuch\x7f';
+    for (const args of [
+      ['pretrain', '--out', 'o', '--data', hostile],
+      ['inspect', '--checkpoint', hostile],
+      ['inspect', `--${hostile}`],
+    ]) {
+      const { err } = await slimclr(...args);
+      expect(err).to.include('no\\x1b]0;title\\x07\\x0dsuch\\u007f');
+      expect(err).not.to.match(/[\x00-\x09\x0b-\x1f\x7f]/);
+    }
+  });
 });

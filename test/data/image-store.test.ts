@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import sharp from 'sharp';
@@ -120,6 +120,30 @@ describe('image store', function () {
     expect(limitFiles(train, 48, 1)).to.equal(train);
     expect(limitFiles({ ...train, labels: null }, 3, 1).labels).to.equal(null);
     for (const limit of [0, -1, 1.5, NaN]) expect(() => limitFiles(train, limit, 1)).to.throw(RangeError, /limit/);
+  });
+
+  it('writeShapes replaces earlier pictures as a whole, what an interrupted call left too, and no other files', async () => {
+    const parent = await mkdtemp(join(tmpdir(), 'slimclr-shapes-'));
+    try {
+      const dir = join(parent, 'pictures');
+      await mkdir(join(`${dir}.tmp`, 'train', 'star'), { recursive: true });
+      await writeFile(join(`${dir}.tmp`, 'train', 'star', '999999.png'), 'of an interrupted call');
+      const options = { count: 24, testCount: 12, size: 16 };
+      await writeShapes(dir, options);
+      await writeShapes(dir, { ...options, count: 12 });
+      const { train, test } = await scanImageFolder(dir);
+      expect([train.paths.length, test!.paths.length]).to.deep.equal([12, 12]);
+      expect(await readdir(parent)).to.deep.equal(['pictures']);
+      await writeFile(join(parent, 'notes'), '');
+      const error = await writeShapes(parent, options).then(
+        () => expect.fail('wrote'),
+        (e: Error) => e,
+      );
+      expect(error.message).to.match(/^\[shapes\] .* holds other files \(notes, …\)\. Choose another/);
+      expect(await readdir(parent)).to.deep.equal(['notes', 'pictures']);
+    } finally {
+      await rm(parent, { recursive: true });
+    }
   });
 
   it('writeShapes writes what generateShapes draws', async () => {

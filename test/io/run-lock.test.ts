@@ -45,8 +45,23 @@ describe('acquireRunLock', function () {
     expect((await failureOf(acquireRunLock(out))).message).to.match(/in use by this process itself/);
     held.release();
     held.release();
-    expect(await readdir(out)).to.deep.equal([]);
     (await acquireRunLock(out)).release();
+  });
+
+  it('takes the folders away again that it made, if nothing else came into them, and no others', async () => {
+    const out = join(folder, 'a', 'b');
+    (await acquireRunLock(out)).release();
+    expect(await readdir(folder)).to.deep.equal([]);
+    const held = await acquireRunLock(`${out}/`);
+    await writeFile(join(folder, 'a', 'other'), '');
+    held.release();
+    expect(await readdir(folder, { recursive: true })).to.deep.equal(['a', 'a/other']);
+    const filled = await acquireRunLock(out);
+    await writeFile(join(out, 'result'), '');
+    filled.release();
+    expect(await readdir(out)).to.deep.equal(['result']);
+    (await acquireRunLock(folder)).release();
+    expect(existsSync(folder)).to.equal(true);
   });
 
   it('refuses while another process holds it, naming it; takes over when that one was killed', async () => {

@@ -16,16 +16,20 @@ describe('loading the native addon', () => {
   function packageIn(place: string): string {
     for (const name of ['scripts', 'dist/lib']) mkdirSync(join(place, name), { recursive: true });
     for (const name of ['package.json', 'scripts/system.js']) copyFileSync(join(root, name), join(place, name));
-    const source = readFileSync(join(root, 'lib/native.ts'), 'utf8');
-    const loader = join(place, 'dist/lib/native.js');
-    writeFileSync(loader, transpileModule(source, { compilerOptions: { module: ModuleKind.CommonJS } }).outputText);
-    return loader;
+    for (const name of ['package-root', 'native']) {
+      const source = readFileSync(join(root, `lib/${name}.ts`), 'utf8');
+      const { outputText } = transpileModule(source, { compilerOptions: { module: ModuleKind.CommonJS } });
+      writeFileSync(join(place, `dist/lib/${name}.js`), outputText);
+    }
+    return join(place, 'dist/lib/native.js');
   }
 
   /** The message of the error that loading throws, in a process of its own. */
   function failure(loader: string, env: NodeJS.ProcessEnv = {}): string {
     const script = `try { require(${JSON.stringify(loader)}); } catch (e) { process.stdout.write(e.message); }`;
-    const child = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', env: { ...process.env, ...env } });
+    // Not the addon that these tests may run on.
+    const environment = { ...process.env, SLIMCLR_ADDON: undefined, ...env };
+    const child = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', env: environment });
     expect(child.stderr).to.equal('');
     expect(child.stdout).to.match(/^slimclr's native addon does not load \(/);
     return child.stdout;

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { parseHTML } from 'linkedom';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -325,6 +326,7 @@ describe('report', () => {
 
   it('gives its memory back', async () => {
     await report();
+    await collectGarbage();
     const { tensors } = memoryStats('cpu');
     await report();
     expect(memoryStats('cpu').tensors).to.equal(tensors);

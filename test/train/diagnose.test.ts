@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { join } from 'node:path';
 import { readJsonl } from '../../lib/io';
 import { MoCoV2, MoCoV3, SimCLR, Supervised, type Method } from '../../lib/methods';
@@ -142,6 +143,7 @@ describe('a diagnosis', function () {
 
     it('gives its memory back', async () => {
       await train({ diagnoseEvery: 1, epochs: 1 });
+      await collectGarbage();
       const before = memoryStats('cpu').tensors;
       await train({ diagnoseEvery: 1, epochs: 1 });
       expect(memoryStats('cpu').tensors).to.equal(before);

@@ -1,4 +1,6 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
+import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadImages, Philox, scanImageFolder } from '../../lib/data';
 import { SlimmableResNet } from '../../lib/nn';
@@ -79,6 +81,7 @@ describe('evaluation of features', () => {
   });
 
   it('gives all memory back', async () => {
+    await collectGarbage();
     const { tensors, bytes } = memoryStats('cpu');
     await knnAccuracy(train, test, 3, 'cpu');
     await linear(train, test, { epochs: 1 });
@@ -124,14 +127,30 @@ describe('evaluation of a checkpoint', () => {
     expect(lines[0]).to.match(/^10 pictures to train on/);
   });
 
-  it('needs classes', async () => {
-    const plain = join(data, 'test/star');
-    const error = await evaluateCheckpoint({ knn: {} }, { checkpoint, data: plain }).then(
-      () => expect.fail('evaluated'),
-      (e: Error) => e,
-    );
-    expect(error.message).to.match(/expected pictures in class folders.*received pictures without classes/);
-  });
+  for (const [lacks, folder] of [
+    ['classes', (data: string) => join(data, 'test/star')],
+    [
+      'a test set',
+      (data: string) => {
+        const untested = newFolder();
+        symlinkSync(join(data, 'train'), join(untested, 'train'));
+        return untested;
+      },
+    ],
+  ] as const) {
+    it(`needs ${lacks}, and says so before it decodes a picture`, async () => {
+      const events: RunEvent[] = [];
+      const where = { checkpoint, data: folder(data), report: (event: RunEvent) => void events.push(event) };
+      const error = await evaluateCheckpoint({ knn: {} }, where).then(
+        () => expect.fail('evaluated'),
+        (e: Error) => e,
+      );
+      expect(error.message).to.match(
+        new RegExp(`expected pictures in class folders.*received pictures without ${lacks}`),
+      );
+      expect(events).to.deep.equal([]);
+    });
+  }
 });
 
 describe('linear probes on random crops', () => {
@@ -176,6 +195,7 @@ describe('linear probes on random crops', () => {
   it('depend on the seed alone, leave the network as it was, and give their memory back', async () => {
     const { train, test, classes } = await scanImageFolder(data);
     const pictures = { train: (await loadImages(train)).store, test, classes };
+    await collectGarbage();
     const before = memoryStats('cpu').tensors;
     const encoder = newEncoder();
     const unchanged = await fingerprint(encoder);

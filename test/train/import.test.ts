@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import childProcess from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -201,6 +202,7 @@ describe('importCheckpoint', function () {
     for (const name of ['spawn', 'spawnSync', 'exec', 'execSync', 'execFile', 'execFileSync', 'fork'] as const) {
       (childProcess as Record<string, unknown>)[name] = () => started.push(name);
     }
+    await collectGarbage();
     const { tensors } = memoryStats();
     const count = { imported: 0, refused: 0 };
     try {

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { collectGarbage } from '../garbage';
 import { Matrix, SingularValueDecomposition } from 'ml-matrix';
 import { cpSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -152,6 +153,7 @@ describe('a loss landscape', function () {
   ] as Partial<Settings>[]) {
     it(`has the run's own loss at the last weights: ${changes.method ?? 'moco-v2'}`, async () => {
       const folder = changes.method ? await train({ ...changes, distill: 'similarity' }) : run;
+      await collectGarbage();
       const before = memoryStats('cpu').tensors;
       const { landscape: found } = await landscape({ run: folder, grid: 3, limit: 20, device: 'cpu' });
       expect(memoryStats('cpu').tensors).to.equal(before);

@@ -74,6 +74,29 @@ describe('pretrain', function () {
     expect(events.at(-1)).to.deep.equal({ type: 'end' });
   });
 
+  it('tells the time per step of several, also where the last line follows after one, and no evaluation’s', async () => {
+    const told: number[] = [];
+    let now = 0;
+    performance.now = () => now;
+    try {
+      await pretrain(
+        { ...tinySettings(data), logEvery: 5 },
+        {
+          out: newFolder(),
+          report: (event) => {
+            if (event.type === 'progress') now += event.step === 5 ? 1 : 100; // of the step after this one
+            if (event.type === 'knn') now += 10_000;
+            if (event.type === 'step') told.push(event.ms);
+          },
+        },
+      );
+    } finally {
+      Reflect.deleteProperty(performance, 'now'); // its own, of the prototype, again
+    }
+    // After steps 3, 5 and 6. Step 4 begins the phase of all widths, and an epoch: its time was the evaluation's.
+    expect(told.map(Math.round)).to.deep.equal([200 / 3, 100 / 2, 101 / 3].map(Math.round));
+  });
+
   it('computes the same again', async () => {
     const out = newFolder();
     await run({}, out);
@@ -305,6 +328,36 @@ describe('pretrain', function () {
     const out = join(newFolder(), 'run');
     expect((await failure(run({ data: join(data, 'no') }, out))).message).to.match(/does not exist/);
     expect(existsSync(out)).to.equal(false);
+  });
+
+  for (const [what, changes, says] of [
+    ['a batch is too large', { batch: 64 }, /needs as many pictures/],
+    ['the initial network is none', { init: __filename }, /pretrain\.test\.ts/],
+    ['the device is missing', { device: 'cuda:99' }, /cuda/i],
+  ] as const) {
+    it(`leaves no folder where it cannot begin because ${what}`, async () => {
+      const [parent, own] = [newFolder(), newFolder()];
+      const out = join(parent, 'runs', 'first');
+      expect((await failure(run(changes, out))).message).to.match(says);
+      expect(readdirSync(parent)).to.deep.equal([]);
+      await failure(run(changes, own));
+      expect(readdirSync(own)).to.deep.equal([]); // a folder that was there stays
+    });
+  }
+
+  it('leaves nothing where too many files are no pictures', async () => {
+    const bad = newFolder();
+    for (let i = 0; i < 20; i++) writeFileSync(join(bad, `${i}.png`), 'no picture');
+    const out = join(newFolder(), 'run');
+    expect((await failure(run({ data: bad }, out))).message).to.match(/cannot be decoded/);
+    expect(existsSync(out)).to.equal(false);
+  });
+
+  it('leaves nothing of its own where the first checkpoint cannot be written', async () => {
+    const out = newFolder();
+    mkdirSync(join(out, 'checkpoint.safetensors.tmp')); // where the checkpoint would be written
+    expect((await failure(run({ keepEvery: 1 }, out))).message).to.include('checkpoint.safetensors.tmp');
+    expect(readdirSync(out)).to.deep.equal(['checkpoint.safetensors.tmp']);
   });
 
   it('gives all memory back', async () => {

@@ -31,6 +31,15 @@ describe('the report of a run', () => {
     expect(print(false)).not.to.include('\x1b');
   });
 
+  it('makes control characters of names visible, and keeps its own', () => {
+    let text = '';
+    const report = consoleReport({ isTTY: true, columns: 80, write: (chunk: string) => (text += chunk) });
+    for (const event of events.slice(1, 3)) report(event);
+    text = '';
+    report({ type: 'message', text: 'left out: a\x1b[31m\r\x07\x9b\u202e.png\n\tstraße' });
+    expect(text).to.match(/^\r\x1b\[2Kleft out: a\\x1b\[31m\\x0d\\x07\\u009b\\u202e\.png\n\tstraße\n/);
+  });
+
   it('reckons with the dearer steps after slow start', () => {
     // 10 steps of 0.5 s, then 20 of 1 s.
     expect(print(false)).to.include('ETA 0:25');

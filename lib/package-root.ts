@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
-/** The folder of package.json: above lib/cli in a clone, above dist/lib/cli when compiled. */
+/** The folder of package.json: above lib in a clone, above dist/lib when compiled. */
 export function packageRoot(): string {
   let folder = __dirname;
   while (!existsSync(join(folder, 'package.json'))) {

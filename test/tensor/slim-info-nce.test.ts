@@ -22,16 +22,19 @@ interface Case {
   aux: number;
   distill: 'similarity' | 'none';
   fullDistill: boolean;
+  /** All embeddings lie around one point, where rounding errors average out least. */
+  collapsed?: boolean;
 }
 
-const unitRows = (n: number, d: number, seed: number): Float32Array => {
-  const x = numbers(n * d, seed);
-  for (let i = 0; i < n; i++) {
-    const norm = Math.hypot(...x.subarray(i * d, (i + 1) * d));
-    for (let j = i * d; j < (i + 1) * d; j++) x[j] = x[j] / norm;
+const normalized = (x: Float32Array, d: number): Float32Array => {
+  for (let i = 0; i < x.length; i += d) {
+    const norm = Math.hypot(...x.subarray(i, i + d));
+    for (let j = i; j < i + d; j++) x[j] = x[j] / norm;
   }
   return x;
 };
+
+const unitRows = (n: number, d: number, seed: number): Float32Array => normalized(numbers(n * d, seed), d);
 
 const softmax = (x: number[]): number[] => {
   const most = Math.max(...x);
@@ -98,13 +101,20 @@ const cases: [string, Case][] = [
   ['a queue that takes the 8-bit remainder', { ...base, n: 3, d: 32, k: 5000 }],
   ['a queue rounded to 16 bits', { ...base, n: 2, d: 32, k: 16500, fullDistill: true }],
   ['a queue rounded to 16 bits, of odd sizes', { ...base, n: 1, d: 19, k: 16387, weights: [1, 2], aux: 0.25 }],
+  ['a queue rounded to 16 bits, collapsed', { ...base, n: 2, d: 64, k: 16384, weights: [2, 1], collapsed: true }],
   ['a long queue at temperatures too low to round it', { ...base, n: 1, k: 16387, temperature: 0.1 }],
 ];
 
 const tensors = (c: Case, requiresGrad: boolean) => {
-  const queries = c.weights.map((_, w) => unitRows(c.n, c.d, 10 + w));
-  const key = unitRows(c.n, c.d, 20);
-  const queue = unitRows(c.k, c.d, 21);
+  const around = unitRows(1, c.d, 9);
+  const rows = (n: number, seed: number) =>
+    normalized(
+      unitRows(n, c.d, seed).map((v, i) => (c.collapsed ? 0.1 * v + around[i % c.d] : v)),
+      c.d,
+    );
+  const queries = c.weights.map((_, w) => rows(c.n, 10 + w));
+  const key = rows(c.n, 20);
+  const queue = rows(c.k, 21);
   const options: SlimInfoNCEOptions = {
     ...c,
     queries: queries.map((q) => tensor(q, [c.n, c.d], { requiresGrad })),
@@ -132,7 +142,7 @@ describe('slimInfoNCE', () => {
           const actual = query.grad?.dataSync() as Float32Array;
           const norm = Math.hypot(...g);
           const difference = Math.hypot(...Array.from(g, (v, i) => 0.5 * v - (actual[i] ?? NaN)));
-          expect(difference, `gradient of width ${w}`).at.most(3e-5 * norm + 1e-7);
+          expect(difference, `gradient of width ${w}`).at.most(5e-5 * norm + 1e-7);
           query.grad?.dispose();
         });
       });

@@ -58,7 +58,13 @@ Napi::Value to_js(Napi::Env env, const Shape& shape) {
   return array;
 }
 
-Tensor Args::tensor(size_t i, const char* name) const { return NativeTensor::unwrap(info_[i], op_, name); }
+Tensor Args::tensor(size_t i, const char* name) const {
+  Tensor tensor = read_only_tensor(i, name);
+  given_.push_back(tensor.buffer);
+  return tensor;
+}
+
+Tensor Args::read_only_tensor(size_t i, const char* name) const { return NativeTensor::unwrap(info_[i], op_, name); }
 
 std::optional<Tensor> Args::optional_tensor(size_t i, const char* name) const {
   if (info_[i].IsNull() || info_[i].IsUndefined()) return std::nullopt;
@@ -74,6 +80,12 @@ std::pair<Napi::Array, uint32_t> Args::array(size_t i, const char* name, uint32_
 }
 
 std::vector<Tensor> Args::tensors(size_t i, const char* name) const {
+  std::vector<Tensor> out = read_only_tensors(i, name);
+  for (const Tensor& tensor : out) given_.push_back(tensor.buffer);
+  return out;
+}
+
+std::vector<Tensor> Args::read_only_tensors(size_t i, const char* name) const {
   auto [list, length] = array(i, name, 1 << 20);
   std::vector<Tensor> out;
   for (uint32_t j = 0; j < length; ++j)

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <exception>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,6 +21,11 @@ Napi::Value to_js(Napi::Env env, const Shape& shape);
 class Args {
  public:
   Args(const Napi::CallbackInfo& info, const char* op) : info_(info), op_(op) {}
+  // An op may have written what it was given.
+  ~Args() {
+    for (const std::shared_ptr<Buffer>& buffer : given_) buffer->derived = nullptr;
+  }
+  Args(const Args&) = delete;
   Napi::Env env() const { return info_.Env(); }
   const char* op() const { return op_; }
   Napi::Value value(size_t i) const { return info_[i]; }
@@ -28,6 +34,9 @@ class Args {
   Tensor tensor(size_t i, const char* name) const;
   std::optional<Tensor> optional_tensor(size_t i, const char* name) const;  // null or undefined: none
   std::vector<Tensor> tensors(size_t i, const char* name) const;
+  // What the op only reads: what was derived from it stays.
+  Tensor read_only_tensor(size_t i, const char* name) const;
+  std::vector<Tensor> read_only_tensors(size_t i, const char* name) const;
   int64_t integer(size_t i, const char* name) const;
   uint64_t natural(size_t i, const char* name, int64_t most) const;  // 0…most
   double number(size_t i, const char* name) const;
@@ -44,6 +53,7 @@ class Args {
 
   const Napi::CallbackInfo& info_;
   const char* op_;
+  mutable std::vector<std::shared_ptr<Buffer>> given_;
 };
 
 // Registers `function(args)` as exports[name]; its errors become JavaScript's.

@@ -31,11 +31,11 @@ Napi::Value batch_norm_backward(const Args& a) {
 
 void init_nn(Napi::Object exports) {
   define(exports, "conv2d", [](const Args& a) {
-    return wrap(a, ops::conv2d(a.tensor(0, "x"), a.tensor(1, "weight"), a.integer(2, "outChannels"),
+    return wrap(a, ops::conv2d(a.tensor(0, "x"), a.read_only_tensor(1, "weight"), a.integer(2, "outChannels"),
                                a.integer(3, "inChannels"), a.integer(4, "stride"), a.integer(5, "padding")));
   });
   define(exports, "conv2dBackwardData", [](const Args& a) {
-    return wrap(a, ops::conv2d_backward_data(a.tensor(0, "dy"), a.tensor(1, "weight"), a.shape(2, "xShape"),
+    return wrap(a, ops::conv2d_backward_data(a.tensor(0, "dy"), a.read_only_tensor(1, "weight"), a.shape(2, "xShape"),
                                              a.integer(3, "stride"), a.integer(4, "padding")));
   });
   define(exports, "conv2dBackwardWeight", [](const Args& a) {

@@ -149,7 +149,7 @@ void init_train(Napi::Object exports) {
     return a.env().Undefined();
   });
   define(exports, "ema", [](const Args& a) {
-    ops::ema(a.tensors(0, "targets"), a.tensors(1, "sources"), a.tensor(2, "m"));
+    ops::ema(a.tensors(0, "targets"), a.read_only_tensors(1, "sources"), a.tensor(2, "m"));
     return a.env().Undefined();
   });
   define(exports, "enqueue", [](const Args& a) {

@@ -81,6 +81,10 @@ class Buffer {
   const std::shared_ptr<Allocator>& allocator() const { return allocator_; }
   const std::shared_ptr<BlockPool>& pool() const { return pool_; }
 
+  // What a backend keeps with the contents, such as a weight in another layout. Null again once they may have changed:
+  // after any op that was given the buffer and does not promise to read only, and before a recording that uses it.
+  std::shared_ptr<void> derived;
+
  private:
   std::shared_ptr<Allocator> allocator_;
   std::shared_ptr<BlockPool> pool_;  // null: of none

@@ -31,10 +31,15 @@ void Recording::stop() {
   stream_->record(nullptr);
   memory_->use(nullptr);
   device_.set_recording(nullptr);
+  forget_derived();
 }
 
 void Recording::hold(const std::shared_ptr<Buffer>& buffer) {
-  if (buffer->pool() != pool_) held_.insert(buffer);
+  if (buffer->pool() != pool_ && held_.insert(buffer).second) buffer->derived = nullptr;
+}
+
+void Recording::forget_derived() {
+  for (const std::shared_ptr<Buffer>& buffer : held_) buffer->derived = nullptr;
 }
 
 void Recording::refuse(const char* op, const char* what) {
@@ -54,6 +59,7 @@ void Recording::replay() {
   int threads = device_.backend().num_threads();
   check_range(threads == threads_, "replay", "expected the ", threads_, " threads of the recording, there are ",
               threads, "; record anew");
+  forget_derived();  // any of it may be written
   stream_->replay(tasks_);
 }
 

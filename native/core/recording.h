@@ -19,7 +19,8 @@ class Recording {
   ~Recording();
   Recording(const Recording&) = delete;
 
-  // Memory from before that tasks may use stays for as long as they.
+  // Memory from before that tasks may use stays for as long as they. What was derived from it is not theirs to use, nor
+  // is what they derive used without them.
   void hold(const std::shared_ptr<Buffer>& buffer);
   // What cannot be recorded throws, and so does end(), even if the first exception was caught.
   [[noreturn]] void refuse(const char* op, const char* what);
@@ -30,6 +31,7 @@ class Recording {
 
  private:
   void stop();
+  void forget_derived();
 
   Device& device_;
   std::shared_ptr<Stream> stream_;

@@ -1,6 +1,7 @@
 // Convolutions over channel slices.
 #include "cuda/cuda_backend.h"
 #include "cuda/kernels/weights.h"
+#include "cuda/packed_weight.h"
 
 namespace slimclr::cuda {
 
@@ -98,12 +99,22 @@ void CudaBackend::convolve(const char* op, const Tensor& x, const Tensor& y, con
                                y.dim(2), y.dim(3),  p.kernel_h, p.kernel_w, p.stride, p.padding};
   const WeightSlice slice{p.out_channels, p.in_channels, w.dim(1), p.kernel_h * p.kernel_w, y.block, x.block};
   const Elem elem = elem_of(x.dtype);
-  Buffer packed = scratch(slice.packed() * static_cast<int64_t>(size_of(x.dtype)));
-  std::shared_ptr<ConvolutionPlan> plan = plan_for(op, shape, x.data(), packed.data(), y.data());
+  const bool reads_weight = pass != ConvolutionPass::backward_weights;
+  PackedSlice packed = reads_weight ? find_packed(*w.buffer, elem, slice) : PackedSlice{};
+  const bool first = !packed.memory;
+  if (first) {
+    const size_t bytes = static_cast<size_t>(slice.packed()) * size_of(x.dtype);
+    packed = {std::make_shared<Buffer>(device_.memory_share(), bytes), std::make_shared<bool>(false)};
+  }
+  std::shared_ptr<ConvolutionPlan> plan = plan_for(op, shape, x.data(), packed.memory->data(), y.data());
   Buffer workspace = scratch(static_cast<int64_t>(plan->workspace_bytes()));
-  run(op, [=, x = x.data(), y = y.data(), weight = floats(w), packed = packed.data(),
+  run(op, [=, x = x.data(), y = y.data(), weight = floats(w), filled = packed.filled, packed = packed.memory->data(),
            workspace = workspace.data()](const Launch& on) {
-    if (pass != ConvolutionPass::backward_weights) pack_weight(on, weight, elem, packed, slice);
+    // The first task always packs: recorded, it may run again.
+    if (reads_weight && (first || !*filled)) {
+      pack_weight(on, weight, elem, packed, slice);
+      *filled = true;
+    }
     try {
       plan->run(x, packed, y, workspace);
     } catch (const Error&) {
@@ -111,8 +122,9 @@ void CudaBackend::convolve(const char* op, const Tensor& x, const Tensor& y, con
     } catch (const std::exception& e) {
       fail(ErrorKind::runtime, on.op, to_string(shape), ": ", e.what());
     }
-    if (pass == ConvolutionPass::backward_weights) add_weight_gradient(on, elem, packed, weight, slice);
+    if (!reads_weight) add_weight_gradient(on, elem, packed, weight, slice);
   });
+  if (reads_weight && first) keep_packed(*w.buffer, elem, slice, std::move(packed));
 }
 
 void CudaBackend::conv2d_forward(const Tensor& x, const Tensor& w, const Tensor& y, const Conv2d& p) {

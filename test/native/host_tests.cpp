@@ -1,5 +1,5 @@
-// Host-side logic of the CUDA backend: the allocator, plan keys, stored plans, launch geometry, weight slices, missing
-// libraries.
+// Host-side logic of the CUDA backend: the allocator, plan keys, stored plans, launch geometry, weight slices and
+// packed ones, missing libraries.
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -19,6 +19,7 @@
 #include "cuda/kernels/optimizer.h"
 #include "cuda/kernels/weights.h"
 #include "cuda/library.h"
+#include "cuda/packed_weight.h"
 #include "cuda/plan_store.h"
 
 using namespace slimclr;
@@ -324,6 +325,43 @@ void test_slices() {
          "an entry has as many chunks as its elements fill");
 }
 
+void test_packed_weights() {
+  using namespace cuda;
+  FakeMemory memory(1 << 20);
+  {
+    auto allocator = std::make_shared<Allocator>(memory.raw(1 << 20));
+    auto pack = [&] { return PackedSlice{std::make_shared<Buffer>(allocator, 2048), std::make_shared<bool>(false)}; };
+    const WeightSlice slice{12, 3, 16, 9, 16, 8}, narrow{6, 3, 16, 9, 8, 8};
+    auto weight = std::make_shared<Buffer>(allocator, 1000);
+    expect(!find_packed(*weight, Elem::f32, slice).memory, "a new weight has no packed slices");
+    keep_packed(*weight, Elem::bf16, slice, pack());
+    const PackedSlice found = find_packed(*weight, Elem::bf16, slice);
+    expect(found.memory != nullptr, "a packed slice is found again");
+    keep_packed(*weight, Elem::bf16, narrow, pack());
+    expect(find_packed(*weight, Elem::bf16, slice).memory == found.memory &&
+               find_packed(*weight, Elem::bf16, narrow).memory != found.memory,
+           "a weight has several");
+    expect(!find_packed(*weight, Elem::f16, slice).memory, "of another type it is another");
+    expect(!find_packed(Buffer(allocator, 1000), Elem::bf16, slice).memory, "another weight has its own");
+    expect(allocator->stats().bytes == 1000 + 2 * 2048, "they are counted");
+    weight->derived = nullptr;
+    expect(!find_packed(*weight, Elem::bf16, narrow).memory, "a weight that changes loses them");
+    expect(allocator->stats().bytes == 1000 + 2048, "with their memory, but for what is in use");
+    keep_packed(*weight, Elem::bf16, narrow, pack());
+    weight.reset();
+    expect(allocator->stats().bytes == 2048, "and so does one that goes");
+
+    auto pool = std::make_shared<BlockPool>();
+    allocator->use(pool);
+    Buffer recorded(allocator, 1000);
+    allocator->use(nullptr);
+    keep_packed(recorded, Elem::bf16, slice, pack());
+    expect(!find_packed(recorded, Elem::bf16, slice).memory, "one made within a recording keeps none");
+    allocator->close(*pool);
+  }
+  expect(memory.used == 0, "nothing is left when the allocator ends");
+}
+
 void test_library() {
   try {
     cuda::Library("cuTest", {"libslimclr-does-not-exist.so"});
@@ -353,6 +391,7 @@ int main() {
   test_cache_folder();
   test_batch_norm_grid();
   test_slices();
+  test_packed_weights();
   test_library();
   std::cout << (failures ? "host tests: failed\n" : "host tests: passed\n");
   return failures ? 1 : 0;

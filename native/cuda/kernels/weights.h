@@ -1,6 +1,8 @@
 // Channel slices of convolution weights: from the full tensor [O, I, R, S] in float32 to what cuDNN takes, and back.
 #pragma once
 
+#include <compare>
+
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/launch.h"
 
@@ -12,6 +14,7 @@ struct WeightSlice {
   int64_t taps;                   // R · S
   int64_t padded_out, padded_in;  // multiples of 8
   int64_t packed() const { return padded_out * taps * padded_in; }
+  auto operator<=>(const WeightSlice&) const = default;
 };
 
 // packed [padded_out][R · S][padded_in] = the slice, zeros beyond it.

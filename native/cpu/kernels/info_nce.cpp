@@ -89,7 +89,7 @@ struct Plan {
 
 // Flat and rounded where it may be so: round_queue decides.
 Plan plan_of(const InfoNceArgs& args) {
-  Plan p;
+  Plan p{};
   p.widths = args.widths;
   p.d = args.d;
   p.groups = (args.n + kGroup - 1) / kGroup;

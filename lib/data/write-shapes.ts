@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { DataError } from './error';
@@ -8,10 +8,11 @@ import { generateShapes, type ShapesOptions } from './shapes';
 
 /** Written beside the pictures: what they were made with. Marks a folder that may be replaced. */
 const markName = 'shapes.json';
+const names = ['train', 'test', markName];
 
 /**
  * Writes generated pictures as an image folder: `DIR/train/CLASS/*.png` and `DIR/test/CLASS/*.png`. They are written into
- * `DIR.tmp`, which takes the name when all are there; earlier generated pictures are replaced as a whole.
+ * a folder beside it, which takes the name when all are there; earlier generated pictures are replaced as a whole.
  *
  * @param options as for {@link generateShapes}; `count` pictures for training, and `testCount` that follow them for testing
  * @throws DataError where other files are in the folder, or the pictures cannot be written; then the folder is as it was
@@ -19,14 +20,17 @@ const markName = 'shapes.json';
 export async function writeShapes(dir: string, options: ShapesOptions & { readonly testCount: number }): Promise<void> {
   const { count, testCount, first = 0 } = options;
   const target = resolve(dir);
-  const temporary = `${target}.tmp`;
   const found = existsSync(target) ? await readdir(target) : [];
-  if (found.length > 0 && !found.includes(markName)) {
-    throw new DataError(`[shapes] ${dir} holds other files (${found[0]}, …). Choose another folder.`);
+  const other = found.includes(markName) ? found.find((name) => !names.includes(name)) : found[0];
+  if (other !== undefined) {
+    throw new DataError(`[shapes] ${dir} holds other files (${other}, …). Choose another folder.`);
   }
   const written = { pictures: 0, bytes: 0 };
+  let temporary: string | undefined;
   try {
-    await rm(temporary, { recursive: true, force: true });
+    await mkdir(dirname(target), { recursive: true });
+    temporary = await mkdtemp(`${target}.`);
+    await chmod(temporary, 0o777 & ~process.umask());
     await writeSplit(join(temporary, 'train'), generateShapes(options), written);
     await writeSplit(
       join(temporary, 'test'),
@@ -37,7 +41,7 @@ export async function writeShapes(dir: string, options: ShapesOptions & { readon
     if (found.length > 0) await rm(target, { recursive: true });
     await rename(temporary, target);
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true }).catch(() => {});
+    if (temporary) await rm(temporary, { recursive: true, force: true }).catch(() => {});
     throw explain(error, dir, count + testCount, written);
   }
 }

@@ -122,25 +122,29 @@ describe('image store', function () {
     for (const limit of [0, -1, 1.5, NaN]) expect(() => limitFiles(train, limit, 1)).to.throw(RangeError, /limit/);
   });
 
-  it('writeShapes replaces earlier pictures as a whole, what an interrupted call left too, and no other files', async () => {
+  it('writeShapes replaces earlier pictures as a whole, and touches no other files', async () => {
     const parent = await mkdtemp(join(tmpdir(), 'slimclr-shapes-'));
     try {
       const dir = join(parent, 'pictures');
-      await mkdir(join(`${dir}.tmp`, 'train', 'star'), { recursive: true });
-      await writeFile(join(`${dir}.tmp`, 'train', 'star', '999999.png'), 'of an interrupted call');
+      await mkdir(`${dir}.tmp`);
+      await writeFile(join(`${dir}.tmp`, 'notes'), '');
       const options = { count: 24, testCount: 12, size: 16 };
       await writeShapes(dir, options);
       await writeShapes(dir, { ...options, count: 12 });
       const { train, test } = await scanImageFolder(dir);
       expect([train.paths.length, test!.paths.length]).to.deep.equal([12, 12]);
-      expect(await readdir(parent)).to.deep.equal(['pictures']);
       await writeFile(join(parent, 'notes'), '');
-      const error = await writeShapes(parent, options).then(
-        () => expect.fail('wrote'),
-        (e: Error) => e,
-      );
-      expect(error.message).to.match(/^\[shapes\] .* holds other files \(notes, …\)\. Choose another/);
-      expect(await readdir(parent)).to.deep.equal(['notes', 'pictures']);
+      await writeFile(join(dir, 'notes'), '');
+      for (const folder of [parent, dir]) {
+        const error = await writeShapes(folder, options).then(
+          () => expect.fail('wrote'),
+          (e: Error) => e,
+        );
+        expect(error.message).to.match(/^\[shapes\] .* holds other files \(notes, …\)\. Choose another/);
+      }
+      expect(await readdir(parent)).to.deep.equal(['notes', 'pictures', 'pictures.tmp']);
+      expect(await readdir(join(parent, 'pictures.tmp'))).to.deep.equal(['notes']);
+      expect((await readdir(dir)).sort()).to.deep.equal(['notes', 'shapes.json', 'test', 'train']);
     } finally {
       await rm(parent, { recursive: true });
     }

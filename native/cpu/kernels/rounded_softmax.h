@@ -13,6 +13,8 @@
 // are alike. docs/decisions.md has what was measured against float64.
 #pragma once
 
+#include <math.h>
+
 #include "cpu/kernels/vnni.h"
 
 namespace slimclr::cpu::SLIMCLR_ISA {

@@ -1,7 +1,7 @@
 import { native } from '../native';
 import { MoCoV2 } from '../methods';
 import { ARCHITECTURES, PRECISIONS, slimChannels, type Arch, type Precision, type Stem } from '../nn';
-import { SGD } from '../optim';
+import { LossScaler, SGD } from '../optim';
 import {
   backward,
   cast,
@@ -47,21 +47,24 @@ export interface StepTime {
 
 /**
  * A training step of MoCo v2 on random pictures, in both phases: views on the device to weights updated. Recorded and
- * replayed, as in a run.
+ * replayed, and in fp16 with a scaled loss, as in a run.
  */
 export async function benchStep(options: BenchOptions): Promise<{ slow_start: StepTime; slim: StepTime }> {
   const { arch, stem, widths, image, batch, queue, dim, precision, device, eager = false } = options;
   const method = new MoCoV2({ arch, stem, widths, dim, queueSize: queue, precision, device });
   const optimizer = new SGD(method.parameters(), { weightDecay: 5e-4 });
   optimizer.setLearningRate(0.01);
+  const scaler = precision === 'fp16' ? new LossScaler({ device }) : null;
   const view = (stream: number) =>
     scope(() => inPrecision(randn([batch, 3, image, image], { seed: 0, stream, device }), precision));
   const [query, key] = [view(1), view(2)];
   const phase = async (slim: boolean): Promise<StepTime> => {
     const work = () => {
       optimizer.zeroGrad();
-      scope(() => void method.step(query, key, { slim }));
-      optimizer.step();
+      scope(() => void method.step(query, key, { slim, lossScale: scaler?.scale }));
+      scaler?.unscale(optimizer);
+      if (scaler) scaler.step(optimizer);
+      else optimizer.step();
     };
     scope(work); // makes the gradients
     const recording = eager ? null : record(work, device);
@@ -72,7 +75,7 @@ export async function benchStep(options: BenchOptions): Promise<{ slow_start: St
   try {
     return { slow_start: await phase(false), slim: await phase(true) };
   } finally {
-    for (const part of [query, key, optimizer, method]) part.dispose();
+    for (const part of [query, key, optimizer, method, scaler]) part?.dispose();
   }
 }
 

@@ -11,8 +11,22 @@ namespace slimclr::cpu {
 
 using dnnl::memory;
 
+namespace {
+
+dnnl::engine cpu_engine() {
+  try {
+    return dnnl::engine(dnnl::engine::kind::cpu, 0);
+  } catch (const dnnl::error& e) {
+    fail(ErrorKind::runtime, "cpu", "oneDNN ", OneDnn::version(), " has no engine for this CPU: ", e.what(),
+         ". If it was made for SYCL, install Intel's OpenCL runtime for CPUs, or build slimclr with a oneDNN made for ",
+         "OpenMP: ONEDNN_ROOT=FOLDER npm run build");
+  }
+}
+
+}  // namespace
+
 struct OneDnn::Engine {
-  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::engine engine = cpu_engine();
   dnnl::stream stream{engine};
 };
 

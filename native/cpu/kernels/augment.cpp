@@ -1,13 +1,7 @@
 // Works image by image on 8-bit pixels, rounded after every operation as PIL does. A pixel of the working image is a
 // word 0x??BBGGRR; its top byte is of any value. Buffers are kSlack bytes longer than their pixels, so that rows can be
 // read and written in whole vectors; what is written past a row's end lies in the next row, which is written later.
-
-// No fused multiply-add: the same bytes for every instruction set, and PIL's roundings.
-#if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF
-#elif defined(__GNUC__)
-#pragma GCC optimize("fp-contract=off")
-#endif
+// Compiled without fused multiply-add (CMakeLists.txt): the same bytes for every instruction set, and PIL's roundings.
 
 #include "augment.h"
 

@@ -63,8 +63,11 @@ export interface ResNetOptions {
   baseWidth?: number;
   /** `imagenet` (7×7/2 and max-pool 3×3/2) or `cifar` (3×3/1); the CIFAR family has `cifar` only. */
   stem?: Stem;
+  /** Default `fp32`. */
   precision?: Precision;
+  /** Of the initial weights. Default 0. */
   seed?: number;
+  /** Default: the default device. */
   device?: Device;
 }
 
@@ -142,6 +145,7 @@ export class SlimmableResNet extends Module {
   /**
    * Pooled features of width i.
    * @param x normalised images [N, 3, H, W], of any type of {@link PRECISIONS}
+   * @param widthIndex i, a place in {@link widths}, not a width: 0 is the full network
    * @returns [N, featureDims[i]] float32
    */
   features(x: Tensor, widthIndex: number): Tensor {

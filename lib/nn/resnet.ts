@@ -3,6 +3,7 @@ import { SwitchableBatchNorm } from './batch-norm';
 import { EXPANSION, ResidualBlock, type BlockKind } from './blocks';
 import { SlimmableConv2d, type Size } from './conv';
 import { HEADS, makeHead, type Head, type HeadKind } from './heads';
+import type { SlimmableEncoder } from './encoder';
 import { Initializer } from './init';
 import { Module, sumCosts, type Cost } from './module';
 import { DEFAULT_WIDTHS, checkWidths, fixedChannels, slimChannels } from './widths';
@@ -89,7 +90,7 @@ function positiveInteger(what: string, value: number): number {
  * ResNet that holds the networks of all its widths in one set of weights: width i computes with the first `int(c·w)`
  * channels of every layer and with BatchNorms of its own. Parameter names are those of the released checkpoints.
  */
-export class SlimmableResNet extends Module {
+export class SlimmableResNet extends Module implements SlimmableEncoder {
   readonly arch: Arch;
   readonly widths: readonly number[];
   readonly baseWidth: number;

@@ -81,6 +81,14 @@ describe('evaluation of features', () => {
     expect((error as Error).message).to.equal('[config] settings: lr: expected a number above 0, received -1');
   });
 
+  it('tells of a probe whose loss is no number instead of its accuracy', async () => {
+    const { tensors } = memoryStats('cpu');
+    const broken = { ...train, features: train.features.map((f, i) => (i === 1 ? f.map(() => NaN) : f)) };
+    const error = await linear(broken, test, { epochs: 3 }).catch((e: unknown) => e as Error);
+    expect((error as Error).message).to.match(/^\[linear\] the loss of step \d+ is not finite at width 0\.5; lower lr/);
+    expect(memoryStats('cpu')).to.include({ tensors });
+  });
+
   it('gives all memory back', async () => {
     await collectGarbage();
     const { tensors, bytes } = memoryStats('cpu');

@@ -207,6 +207,8 @@ describe('softmaxCrossEntropy', () => {
       const x = random([2, 5], 24);
       expect(() => softmaxCrossEntropy(x, labels([1]))).throw(RangeError, /target of shape \[2\]/);
       expect(() => softmaxCrossEntropy(x, tensor([1, 2], [2], { dtype: 'uint8' }))).throw(TypeError, /target of int32/);
+      // Plain numbers are float32 unless told otherwise.
+      expect(() => softmaxCrossEntropy(x, tensor([1, 2], [2]))).throw(TypeError, /int32 labels \[N\].* float32 \[2\]/);
       expect(() => softmaxCrossEntropy(x, labels([1, 2]), { labelSmoothing: 2 })).throw(RangeError, /labelSmoothing/);
     });
   });

@@ -29,8 +29,8 @@ const stepsAhead = 16;
 const lineMs = 5000;
 
 /**
- * Top-1 accuracy of linear classifiers trained on frozen features, one for every width (method.md, "Evaluation"): SGD
- * with momentum 0.9, without weight decay. Each width's features are divided by their root mean square length unless
+ * Top-1 accuracy of linear classifiers trained on frozen features, one for every width: SGD with momentum 0.9, without
+ * weight decay. Each width's features are divided by their root mean square length unless
  * `features` is `raw`, so that one learning rate suits every network; a linear classifier is as good with as without.
  * @returns shares from 0 to 1 by width
  * @throws RangeError where a loss is no number any more

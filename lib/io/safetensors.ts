@@ -25,7 +25,8 @@ const ARRAY_TYPES = {
 export type SafetensorsDType = keyof typeof ARRAY_TYPES;
 
 /** The arrays that tensors are read into and written from. */
-export type SafetensorsArray = InstanceType<(typeof ARRAY_TYPES)[SafetensorsDType]>;
+export type SafetensorsArray =
+  Float64Array | Float32Array | Uint16Array | BigInt64Array | Int32Array | Int16Array | Int8Array | Uint8Array;
 
 /** One tensor with its values, row-major. */
 export interface SafetensorsTensor {
@@ -121,7 +122,7 @@ export function arrayOver(dtype: SafetensorsDType, bytes: Uint8Array<ArrayBuffer
 }
 
 /** The values of a floating-point tensor as float32: F32 as it is, F16 and BF16 exactly, F64 rounded. */
-export function toFloat32(tensor: SafetensorsTensor): Float32Array<ArrayBuffer> {
+export function toFloat32(tensor: SafetensorsTensor): Float32Array {
   const { dtype, data } = tensor;
   if (data instanceof Float32Array) return data;
   if (data instanceof Float64Array) return Float32Array.from(data);

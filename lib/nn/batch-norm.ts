@@ -1,6 +1,7 @@
 import { batchNorm, type BatchNormOptions, type Tensor } from '../tensor';
 import type { Initializer } from './init';
 import { Module, type Cost } from './module';
+import { atWidth } from './widths';
 
 interface Norm {
   weight: Tensor | null;
@@ -42,10 +43,11 @@ export class SwitchableBatchNorm extends Module {
     widthIndex: number,
     fused: Pick<BatchNormOptions, 'relu' | 'residual' | 'residualLast'> = {},
   ): Tensor {
-    return batchNorm(x, this.norms[widthIndex], { training: this.training, ...fused });
+    return batchNorm(x, atWidth('batch-norm', this.norms, widthIndex), { training: this.training, ...fused });
   }
 
   cost(widthIndex: number): Cost {
-    return { parameters: this.options.affine === false ? 0 : 2 * this.channels[widthIndex], macs: 0 };
+    const channels = atWidth('batch-norm', this.channels, widthIndex);
+    return { parameters: this.options.affine === false ? 0 : 2 * channels, macs: 0 };
   }
 }

@@ -1,13 +1,15 @@
 import { conv2d, type Tensor } from '../tensor';
 import type { Initializer } from './init';
 import { Module, type Cost } from './module';
+import { atWidth } from './widths';
 
 /** Height and width of an activation. */
 export type Size = readonly [height: number, width: number];
 
 /**
  * Convolution without bias whose width i uses `weight[:outChannels[i], :inChannels[i]]` of one shared weight.
- * Square kernel; padding keeps the size at stride 1. Initialised by Kaiming's normal rule, fan-out, on the full weight.
+ * Square kernel of odd size; padding keeps the size at stride 1. Initialised by Kaiming's normal rule, fan-out, on the
+ * full weight.
  */
 export class SlimmableConv2d extends Module {
   private readonly weight: Tensor;
@@ -32,7 +34,7 @@ export class SlimmableConv2d extends Module {
 
   /** [N, inChannels[i], H, W] → [N, outChannels[i], ⌈H/stride⌉, ⌈W/stride⌉] */
   forward(x: Tensor, widthIndex: number): Tensor {
-    const [outChannels, inChannels] = [this.outChannels[widthIndex], this.inChannels[widthIndex]];
+    const [outChannels, inChannels] = this.channels(widthIndex);
     return conv2d(x, this.weight, { outChannels, inChannels, stride: this.stride, padding: this.padding });
   }
 
@@ -41,8 +43,14 @@ export class SlimmableConv2d extends Module {
   }
 
   cost(widthIndex: number, input: Size): Cost {
-    const parameters = this.outChannels[widthIndex] * this.inChannels[widthIndex] * this.kernelSize ** 2;
+    const [outChannels, inChannels] = this.channels(widthIndex);
+    const parameters = outChannels * inChannels * this.kernelSize ** 2;
     const [h, w] = this.outputSize(input);
     return { parameters, macs: parameters * h * w };
+  }
+
+  /** Out and in. */
+  private channels(widthIndex: number): [number, number] {
+    return [atWidth('conv', this.outChannels, widthIndex), atWidth('conv', this.inChannels, widthIndex)];
   }
 }

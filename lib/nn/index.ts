@@ -2,6 +2,7 @@ export { ResidualBlock, type BlockKind } from './blocks';
 export { SwitchableBatchNorm } from './batch-norm';
 export { networkCosts, type WidthCosts } from './costs';
 export { SlimmableConv2d, type Size } from './conv';
+export type { SlimmableEncoder } from './encoder';
 export { HEADS, makeHead, makePredictor, type Head, type HeadKind } from './heads';
 export { encoderPrefix, inferNetwork, type InferredNetwork, type StateShapes } from './infer';
 export { Initializer } from './init';

@@ -1,6 +1,7 @@
 import { linear, type Tensor } from '../tensor';
 import type { Initializer } from './init';
 import { Module, type Cost } from './module';
+import { atWidth } from './widths';
 
 /** How a linear layer is made: `defaultInit` draws as PyTorch's Linear does, else N(0, 0.01) with bias 0. */
 export interface LinearOptions {
@@ -42,13 +43,19 @@ export class SlimmableLinear extends Module {
 
   /** [N, inFeatures[i]] → [N, outFeatures[i]] */
   forward(x: Tensor, widthIndex: number): Tensor {
-    const [outFeatures, inFeatures] = [this.outFeatures[widthIndex], this.inFeatures[widthIndex]];
+    const [outFeatures, inFeatures] = this.features(widthIndex);
     return linear(x, this.weight, this.bias, { outFeatures, inFeatures });
   }
 
   cost(widthIndex: number): Cost {
-    const macs = this.outFeatures[widthIndex] * this.inFeatures[widthIndex];
-    return { parameters: macs + (this.bias ? this.outFeatures[widthIndex] : 0), macs };
+    const [outFeatures, inFeatures] = this.features(widthIndex);
+    const macs = outFeatures * inFeatures;
+    return { parameters: macs + (this.bias ? outFeatures : 0), macs };
+  }
+
+  /** Out and in. */
+  private features(widthIndex: number): [number, number] {
+    return [atWidth('linear', this.outFeatures, widthIndex), atWidth('linear', this.inFeatures, widthIndex)];
   }
 }
 
@@ -70,10 +77,10 @@ export class SwitchableLinear extends Module {
 
   /** [N, inFeatures[i]] → [N, outFeatures[i]] */
   forward(x: Tensor, widthIndex: number): Tensor {
-    return this.linears[widthIndex].forward(x, 0);
+    return atWidth('linear', this.linears, widthIndex).forward(x, 0);
   }
 
   cost(widthIndex: number): Cost {
-    return this.linears[widthIndex].cost(0);
+    return atWidth('linear', this.linears, widthIndex).cost(0);
   }
 }

@@ -3,6 +3,7 @@ import { SwitchableBatchNorm } from './batch-norm';
 import { EXPANSION, ResidualBlock, type BlockKind } from './blocks';
 import { SlimmableConv2d, type Size } from './conv';
 import { HEADS, makeHead, type Head, type HeadKind } from './heads';
+import type { SlimmableEncoder } from './encoder';
 import { Initializer } from './init';
 import { Module, sumCosts, type Cost } from './module';
 import { DEFAULT_WIDTHS, checkWidths, fixedChannels, slimChannels } from './widths';
@@ -63,8 +64,11 @@ export interface ResNetOptions {
   baseWidth?: number;
   /** `imagenet` (7×7/2 and max-pool 3×3/2) or `cifar` (3×3/1); the CIFAR family has `cifar` only. */
   stem?: Stem;
+  /** Default `fp32`. */
   precision?: Precision;
+  /** Of the initial weights. Default 0. */
   seed?: number;
+  /** Default: the default device. */
   device?: Device;
 }
 
@@ -86,7 +90,7 @@ function positiveInteger(what: string, value: number): number {
  * ResNet that holds the networks of all its widths in one set of weights: width i computes with the first `int(c·w)`
  * channels of every layer and with BatchNorms of its own. Parameter names are those of the released checkpoints.
  */
-export class SlimmableResNet extends Module {
+export class SlimmableResNet extends Module implements SlimmableEncoder {
   readonly arch: Arch;
   readonly widths: readonly number[];
   readonly baseWidth: number;
@@ -157,6 +161,7 @@ export class SlimmableResNet extends Module {
   /**
    * Pooled features of width i.
    * @param x normalised images [N, 3, H, W], of any type of {@link PRECISIONS}
+   * @param widthIndex i, a place in {@link widths}, not a width: 0 is the full network
    * @returns [N, featureDims[i]] float32
    */
   features(x: Tensor, widthIndex: number): Tensor {

@@ -35,3 +35,17 @@ export function slimChannels(channels: number, widths: readonly number[]): numbe
 export function fixedChannels(channels: number, widths: readonly number[]): number[] {
   return widths.map(() => channels);
 }
+
+/**
+ * What the width of an index has in a list of one entry for every width.
+ * @throws RangeError for an index that there is not, such as a width itself
+ */
+export function atWidth<T>(op: string, entries: readonly T[], widthIndex: number): T {
+  const entry = entries[widthIndex] as T | undefined;
+  if (entry === undefined) {
+    throw new RangeError(
+      `[${op}] expected the index of one of ${entries.length} widths, 0 for the full network, received ${widthIndex}`,
+    );
+  }
+  return entry;
+}

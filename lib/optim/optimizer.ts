@@ -11,11 +11,12 @@ export interface Trained {
 export abstract class Optimizer {
   /** Learning rate [1] on the device; {@link setLearningRate} writes it before a step. */
   readonly lr: Tensor;
+  private hasRate = false;
   private readonly buffers = new Map<string, Tensor>();
 
   /** @param name of the optimizer, for errors */
   protected constructor(
-    name: string,
+    private readonly name: string,
     protected readonly parameters: ReadonlyMap<string, Tensor>,
   ) {
     const [first] = parameters.values();
@@ -28,16 +29,21 @@ export abstract class Optimizer {
     return this.buffers;
   }
 
+  /** Of the steps from now on; there is none before. */
   setLearningRate(lr: number): void {
+    checkNotNegative(this.name, { 'a learning rate': lr });
     this.lr.copyFrom([lr]);
+    this.hasRate = true;
   }
 
   /**
    * Updates the parameters that have a gradient. Others (BatchNorms of sub-networks that have not run yet) stay as they
    * are, without weight decay.
    * @param skip float32 of one element: unless it is 0, nothing is done. Default: the step is done
+   * @throws Error without a learning rate
    */
   step(skip?: Tensor): void {
+    if (!this.hasRate) throw new Error(`[${this.name}] a step needs a learning rate; call setLearningRate() before`);
     this.update(this.trained(), skip);
   }
 

@@ -44,6 +44,10 @@ function decay(mode: LearningRateMode, progress: number, passedMilestones: numbe
       return 0.5 * (1 - Math.tanh(-6 + 9 * progress));
     case 'step':
       return 0.1 ** passedMilestones;
+    default:
+      throw new RangeError(
+        `[schedule] expected mode to be ${LEARNING_RATE_MODES.join(', ')}, received ${String(mode)}`,
+      );
   }
 }
 

@@ -26,6 +26,8 @@ let tape: Entry[] = [];
 let produced = new Set<number>();
 let gradEnabled = true;
 let gradientsLast = false;
+/** Of a `backward()` that runs: the gradients so far of what is on its tape, each in parts, by tensor. */
+let running: { gradients: Map<number, NativeTensor[]>; onTape: ReadonlySet<number> } | null = null;
 
 export function clearTape(): void {
   for (const entry of tape) for (const handle of entry.saved) handle.dispose();
@@ -89,8 +91,16 @@ export function record(
   tape.push({ output: output.id, inputs, saved: saved.map((handle) => native.alias(handle)), takesTwo, gradient });
 }
 
-/** The gradient that ops add a parameter's share to: zeros of its full size at first. */
+/**
+ * The gradient that ops add a parameter's share to: zeros of its full size at first. Of a parameter that other ops made,
+ * such as a normalised weight, it goes on to what it was made of.
+ */
 export function gradientOf(parameter: Tensor): NativeTensor {
+  if (running?.onTape.has(parameter.id)) {
+    const share = native.zeros(parameter.shape, 'float32', parameter.device);
+    addPart(running.gradients, parameter.id, share);
+    return share;
+  }
   parameter.grad ??= firstGradient(() => native.zeros(parameter.shape, 'float32', parameter.device));
   return parameter.grad.handle;
 }
@@ -117,6 +127,7 @@ export function backward(loss: Tensor, scale?: Tensor): void {
   const onTape = produced;
   tape = [];
   produced = new Set();
+  running = { gradients, onTape };
   try {
     for (let entry = entries.at(-1); entry; entry = entries.at(-1)) {
       propagate(entry, gradients, onTape);
@@ -124,6 +135,7 @@ export function backward(loss: Tensor, scale?: Tensor): void {
       entries.pop();
     }
   } finally {
+    running = null;
     for (const entry of entries) for (const handle of entry.saved) handle.dispose();
     for (const handles of gradients.values()) for (const handle of handles) handle.dispose();
   }
@@ -141,9 +153,14 @@ function propagate(entry: Entry, gradients: Map<number, NativeTensor[]>, onTape:
     if (!gradient) return;
     if (!input.requiresGrad) gradient.dispose();
     else if (!onTape.has(input.id)) addToLeaf(input, gradient);
-    else if (gradients.has(input.id)) gradients.get(input.id)?.push(gradient);
-    else gradients.set(input.id, [gradient]);
+    else addPart(gradients, input.id, gradient);
   });
+}
+
+function addPart(gradients: Map<number, NativeTensor[]>, id: number, part: NativeTensor): void {
+  const parts = gradients.get(id);
+  if (parts) parts.push(part);
+  else gradients.set(id, [part]);
 }
 
 function addFirstTwo(list: NativeTensor[]): void {

@@ -86,6 +86,12 @@ export function parseCheckpoint(
   metadata: Record<string, string>,
   tensors: Checkpoint['tensors'],
 ): Checkpoint {
+  if (metadata.format === 'pt' && metadata.network) {
+    throw new CheckpointError(
+      `[checkpoint] ${file} holds one width alone, which slimclr export wrote for PyTorch; give the checkpoint that it ` +
+        'was cut from, whose every width can be used',
+    );
+  }
   if (metadata.format !== format) {
     throw new CheckpointError(
       `[checkpoint] ${file}: expected a checkpoint of slimclr pretrain (metadata "format": "${format}"), ` +

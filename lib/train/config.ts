@@ -52,7 +52,7 @@ const lossWeightSchemes = [0, 1, 2, 3, 5, 6, 7] as const satisfies readonly Loss
 
 /**
  * The settings of a run. What is left out takes its default here, or, where the default depends on the pictures or
- * on the recipe (method.md, "Optimisation" and "Augmentations"), in {@link resolveConfig}.
+ * on the recipe, in {@link resolveConfig}.
  */
 export const settingsSchema = z.strictObject({
   data: setting(z.string().min(1), {
@@ -452,7 +452,7 @@ function checkMethod(config: RunConfig, classes?: number): void {
   if (dim !== classes) refuse(`dim of method supervised is the number of classes, ${classes}, received ${dim}`);
 }
 
-/** Method.md, "Optimisation"; AdamW's as in PyTorch. */
+/** The released training's; AdamW's as in PyTorch. */
 function optimizerDefaults(
   optimizer: (typeof optimizers)[number],
   cifar: boolean,

@@ -1,5 +1,5 @@
 import { DataError, scanImageFolder, type ImageSource } from '../data';
-import type { SlimmableResNet } from '../nn';
+import type { SlimmableEncoder } from '../nn';
 import type { Device } from '../tensor';
 import { prepareDevice } from './device';
 import { loadEncoder } from './encoder';
@@ -17,7 +17,7 @@ import { Views, type ViewSettings } from './views';
  * @throws DataError where the pictures lack classes or a test set
  */
 export async function frozenFeatures(
-  encoder: SlimmableResNet,
+  encoder: SlimmableEncoder,
   pictures: Pictures,
   settings: ViewSettings,
   device: Device,
@@ -43,7 +43,7 @@ function labelled({ train, test }: Omit<Pictures, 'classes'>): { train: ImageSou
  * @param options.signal aborting it ends the evaluation with the signal's reason
  */
 export async function evaluateKnn(
-  encoder: SlimmableResNet,
+  encoder: SlimmableEncoder,
   pictures: Pictures,
   settings: ViewSettings,
   device: Device,
@@ -58,7 +58,7 @@ export async function evaluateKnn(
  * @param encoder frozen, in evaluation mode
  */
 export async function evaluateLinear(
-  encoder: SlimmableResNet,
+  encoder: SlimmableEncoder,
   pictures: Pictures,
   settings: ViewSettings,
   device: Device,

@@ -1,4 +1,4 @@
-import { checkOutput, writeSafetensors, type SafetensorsArray, type SafetensorsTensor } from '../io';
+import { checkOutput, writeSafetensors, type SafetensorsTensor } from '../io';
 import { ARCHITECTURES } from '../nn';
 import { CheckpointError } from './checkpoint';
 import { buildEncoder } from './encoder';
@@ -160,6 +160,6 @@ function slice({ dtype, shape, data }: SafetensorsTensor, rows: number, columns 
   return {
     dtype,
     shape: [rows, ...shape.slice(1, 2).map(() => columns), ...shape.slice(2)],
-    data: out as SafetensorsArray,
+    data: out,
   };
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { imageCount, orderedBatches, type ImageSource } from '../data';
-import { readState, type Module, type SlimmableResNet } from '../nn';
+import { readState, type Module, type SlimmableEncoder } from '../nn';
 import { noGrad, scope, type Device } from '../tensor';
 import { decodeConcurrency } from './pictures';
 import { Views, type ViewSettings } from './views';
@@ -22,7 +22,7 @@ const evaluationBatch = 256;
  * @throws RangeError where the pictures have no classes
  */
 export async function extractFeatures(
-  encoder: SlimmableResNet,
+  encoder: SlimmableEncoder,
   source: ImageSource,
   settings: ViewSettings,
   device: Device,

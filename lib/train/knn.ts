@@ -13,7 +13,7 @@ const queryChunk = 512;
 
 /**
  * Top-1 accuracy of weighted k-nearest-neighbour classification at every width: the training pictures of the nearest
- * features, by cosine, vote for their class (method.md, "Evaluation").
+ * features, by cosine, vote for their class.
  * @returns shares from 0 to 1 by width
  */
 export async function knnAccuracy(

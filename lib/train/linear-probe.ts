@@ -29,10 +29,11 @@ const stepsAhead = 16;
 const lineMs = 5000;
 
 /**
- * Top-1 accuracy of linear classifiers trained on frozen features, one for every width (method.md, "Evaluation"): SGD
- * with momentum 0.9, without weight decay. Each width's features are divided by their root mean square length unless
+ * Top-1 accuracy of linear classifiers trained on frozen features, one for every width: SGD with momentum 0.9, without
+ * weight decay. Each width's features are divided by their root mean square length unless
  * `features` is `raw`, so that one learning rate suits every network; a linear classifier is as good with as without.
  * @returns shares from 0 to 1 by width
+ * @throws RangeError where a loss is no number any more
  */
 export async function linearAccuracy(
   train: ProbeFeatures,
@@ -64,8 +65,18 @@ export async function linearAccuracy(
         optimizer.step();
         return perWidth;
       });
-      if (++step % stepsAhead === 0 || step === steps) {
-        const values = await Promise.all(losses.map((own) => own.item()));
+      const due = ++step % stepsAhead === 0 || step === steps;
+      const reading = due ? Promise.all(losses.map((own) => own.item())) : null;
+      for (const own of losses) own.dispose();
+      if (reading) {
+        const values = await reading;
+        const wrong = test.widths.filter((_, i) => !Number.isFinite(values[i]));
+        if (wrong.length > 0) {
+          throw new RangeError(
+            `[linear] the loss of step ${step} is not finite at width ${wrong.join(', ')}; lower lr (--lr, now ${lr}), or ` +
+              'look for weights of the network that are not finite',
+          );
+        }
         const ms = (performance.now() - told.at) / (step - told.step);
         if (performance.now() - told.at > lineMs) {
           told = { step, at: performance.now() };
@@ -82,7 +93,6 @@ export async function linearAccuracy(
         }
         report({ type: 'progress', step });
       }
-      for (const own of losses) own.dispose();
     }
     const accuracy: Record<string, number> = {};
     const count = test.labels.length;

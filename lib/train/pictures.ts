@@ -54,7 +54,7 @@ export async function loadPictures(
     const shown = `${examples.join(', ')}${count > examples.length ? ', …' : ''}`;
     report({
       type: 'message',
-      text: `passed over ${count} files that are no JPEG, PNG or WebP by their names: ${shown}`,
+      text: `passed over ${count} ${count === 1 ? 'file that is' : 'files that are'} no JPEG, PNG or WebP by name: ${shown}`,
     });
   }
   const load = async (files: ImageFiles, purpose: string): Promise<ImageSource> => {

@@ -251,6 +251,10 @@ class Run {
       slowStartSteps: this.slowStartSteps,
       slimCost: this.slimCost(),
     });
+    if (this.config.widths.length > 1 && this.slowStartSteps >= this.steps) {
+      const text = `slow start lasts to the end (slowStart ${this.config.slowStart}): the full network is trained alone`;
+      this.report({ type: 'message', text });
+    }
     if (!this.evaluations.has(this.step)) await this.evaluate();
     if (this.step === 0) {
       await this.keep();

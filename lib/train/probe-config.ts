@@ -9,7 +9,7 @@ const scales = ['unit', 'raw'] as const;
 const modes = ['step', 'cos'] as const;
 const views = ['center', 'random'] as const;
 
-/** The settings of a linear evaluation (method.md, "Evaluation"). */
+/** The settings of a linear evaluation. */
 export const probeSchema = z.strictObject({
   probe: setting(
     z.enum(probes).default('switchable'),

@@ -1,5 +1,5 @@
 import { imageCount, permutation, Philox, trainingBatches, type ImageSource } from '../data';
-import type { SlimmableResNet } from '../nn';
+import type { SlimmableEncoder } from '../nn';
 import { noGrad, scope, tensor, type Device, type Tensor } from '../tensor';
 import type { FeatureSet } from './features';
 import { decodeConcurrency } from './pictures';
@@ -66,7 +66,7 @@ const sampleSize = 256;
  * @param views of the pictures; they are the caller's
  */
 export async function randomCropFeatures(
-  encoder: SlimmableResNet,
+  encoder: SlimmableEncoder,
   source: ImageSource,
   views: Views,
   { image, seed }: Pick<ViewSettings, 'image' | 'seed'>,

@@ -111,7 +111,7 @@ function describeStep(e: StepEvent): string {
 
 function timeLeft(start: StartEvent, last: StepEvent, step: number): string {
   // Steps cost more once the sub-networks have joined: counted, so that the estimate does not jump there.
-  const slow = Math.max(0, start.slowStartSteps - step);
+  const slow = Math.max(0, Math.min(start.steps, start.slowStartSteps) - step);
   const slim = start.steps - step - slow;
   const costNow = last.step <= start.slowStartSteps ? 1 : start.slimCost;
   const seconds = Math.round((last.ms / 1000 / costNow) * (slow + slim * start.slimCost));

@@ -76,9 +76,9 @@ function explain(schema: z.ZodObject, issue: z.core.$ZodIssue, raw: Record<strin
   }
   const name = String(issue.path[0]);
   const value = raw[name];
-  const { expects, option, choices = [] } = describeSetting(shape[name] as z.ZodType);
+  const { expects, option, text, choices = [] } = describeSetting(shape[name] as z.ZodType);
   if (value === undefined) return [`${name} is missing, give ${option}`];
-  const hint = typeof value === 'string' ? didYouMean(value, choices) : '';
+  const hint = typeof value !== 'string' ? '' : text === 'numbers' ? `; write [${value}]` : didYouMean(value, choices);
   return [`${name}: expected ${expects}, received ${show(value)}${hint}`];
 }
 

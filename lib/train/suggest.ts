@@ -13,12 +13,12 @@ function editDistance(a: string, b: string): number {
 }
 
 /**
- * ` (did you mean "epochs"?)` for a misspelt word, or an empty string when no candidate is near: within two edits, or
- * 40 % of the word's length where that is more.
+ * ` (did you mean "epochs"?)` for a misspelt word, or an empty string when no candidate is near: within two edits (one in a
+ * word of up to three letters), or 40 % of the word's length where that is more.
  */
 export function didYouMean(word: string, candidates: readonly string[]): string {
   let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(word.length * 0.4)) + 1;
+  let bestDistance = Math.max(word.length > 3 ? 2 : 1, Math.floor(word.length * 0.4)) + 1;
   for (const candidate of candidates) {
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance && distance < candidate.length) [best, bestDistance] = [candidate, distance];

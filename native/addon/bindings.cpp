@@ -14,6 +14,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   Napi::Function on_exit =
       Napi::Function::New(env, [environment](const Napi::CallbackInfo&) { environment->cancel(); });
   process.Get("on").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), on_exit});
+  environment->array_buffer_constructor = Napi::Persistent(env.Global().Get("ArrayBuffer").As<Napi::Function>());
   NativeTensor::init(env, exports);
   init_tensors(exports);
   init_nn(exports);

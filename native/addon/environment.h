@@ -31,7 +31,8 @@ class Environment {
   void account(Napi::Env env, int64_t bytes);
 
   Napi::FunctionReference tensor_constructor;
-  bool wrapping = false;  // guards the constructor against calls from JavaScript
+  Napi::FunctionReference array_buffer_constructor;  // JavaScript's
+  bool wrapping = false;                             // guards the constructor against calls from JavaScript
 
  private:
   struct Pending;

@@ -39,6 +39,9 @@ Bytes typed_array(const Args& args, size_t i, DType dtype, int64_t n) {
   DType expected = is_half(dtype) ? DType::f32 : dtype;
   check_type(held == expected, args.op(), "expected data for ", name_of(dtype), " to be a typed array of ",
              name_of(expected), ", received one of ", held ? name_of(*held) : "another type");
+  check_type(array.ArrayBuffer().IsArrayBuffer(), args.op(),
+             "expected data in memory that no other thread writes, received an array on a SharedArrayBuffer; copy it "
+             "with slice()");
   check_range(static_cast<int64_t>(array.ElementLength()) == n, args.op(), "expected data of ", n,
               " elements, received ", array.ElementLength());
   return {static_cast<const uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset(), array.ByteLength()};
@@ -76,6 +79,21 @@ Napi::Value copy_from(const Args& args) {
   return args.env().Undefined();
 }
 
+// Memory for JavaScript, made by its own constructor: that throws where none is left, napi_create_arraybuffer would end
+// the process.
+Napi::ArrayBuffer new_array_buffer(const Args& args, size_t bytes) {
+  Napi::Value made;
+  try {
+    made = Environment::of(args.env())
+               .array_buffer_constructor.New({Napi::Number::New(args.env(), static_cast<double>(bytes))});
+  } catch (const Napi::Error&) {
+    // told below
+  }
+  check_range(made.IsArrayBuffer() && made.As<Napi::ArrayBuffer>().ByteLength() == bytes, args.op(),
+              "out of memory: no ", bytes, " bytes for a copy in JavaScript; read less at a time");
+  return made.As<Napi::ArrayBuffer>();
+}
+
 // Enqueues a plain copy of the tensor into a new typed array (types of 16 bits as float32).
 Napi::Value enqueue_read(const Args& args, const Tensor& t) {
   t.device->check_not_recording(args.op(), "a copy to JavaScript");
@@ -89,7 +107,7 @@ Napi::Value enqueue_read(const Args& args, const Tensor& t) {
   }
   check_range(plain.bytes() < (size_t{1} << 32), args.op(), "expected a tensor below 4 GiB to read, received ",
               plain.bytes(), " bytes; read it in parts");
-  Napi::ArrayBuffer memory = Napi::ArrayBuffer::New(env, plain.bytes());
+  Napi::ArrayBuffer memory = new_array_buffer(args, plain.bytes());
   if (plain.size() > 0) t.device->backend().read(plain, memory.Data());
   size_t n = static_cast<size_t>(plain.size());
   switch (plain.dtype) {

@@ -252,7 +252,7 @@ Tensor softmax(const Tensor& x) {
 namespace {
 
 void check_target(const char* op, const Tensor& target, const Tensor& x, double label_smoothing) {
-  check_type(target.dtype == DType::i32 || target.dtype == DType::f32, op,
+  check_type(target.dtype == DType::i32 || (target.dtype == DType::f32 && target.shape.size() == 2), op,
              "expected target of int32 labels [N] or float32 probabilities [N, C], received ", describe(target));
   check_shape(op, "target", target, target.dtype == DType::i32 ? Shape{x.dim(0)} : x.shape);
   check_device(op, target, x);

@@ -375,7 +375,7 @@ describe('slimclr', function () {
       expect(width.err).to.match(/expected a width of 1, 0\.5, received 0\.7/);
       await slimclr('export', '--checkpoint', checkpoint, '--output', output);
       const again = await slimclr('export', '--checkpoint', output, '--output', `${output}.2`);
-      expect(again.err).to.match(/expected a checkpoint of slimclr pretrain .* found "pt"/);
+      expect(again.err).to.match(/holds one width alone, which slimclr export wrote/);
     });
   });
 

@@ -1,5 +1,16 @@
 import { expect } from 'chai';
-import { checkWidths, fixedChannels, slimChannels } from '../../lib/nn';
+import {
+  checkWidths,
+  fixedChannels,
+  Initializer,
+  slimChannels,
+  SlimmableConv2d,
+  SlimmableLinear,
+  SlimmableResNet,
+  SwitchableBatchNorm,
+  SwitchableLinear,
+} from '../../lib/nn';
+import { randn, scope } from '../../lib/tensor';
 
 describe('widths', () => {
   it('accepts descending widths that start with 1', () => {
@@ -46,5 +57,29 @@ describe('widths', () => {
 
   it('repeats a fixed number of channels', () => {
     expect(fixedChannels(3, [1, 0.5])).to.deep.equal([3, 3]);
+  });
+
+  it('are given to layers and networks by their index: a width itself, or one too many, is refused', () => {
+    scope(() => {
+      const init = new Initializer(0);
+      const [image, rows] = [randn([2, 4, 5, 5], { seed: 1 }), randn([2, 4], { seed: 1 })];
+      const conv = new SlimmableConv2d(init, [4, 2], [4, 2], 3);
+      const norm = new SwitchableBatchNorm(init, [4, 2]);
+      const net = new SlimmableResNet({ arch: 'resnet20', head: 'mocov2_slim', outDim: 8, widths: [1, 0.5] });
+      for (const index of [0.5, 2, -1, NaN]) {
+        for (const call of [
+          () => conv.forward(image, index),
+          () => conv.cost(index, [5, 5]),
+          () => norm.forward(image, index),
+          () => norm.cost(index),
+          () => new SlimmableLinear(init, [4, 2], [4, 2]).forward(rows, index),
+          () => new SwitchableLinear(init, [4, 2], [4, 2]).forward(rows, index),
+          () => net.features(randn([2, 3, 8, 8], { seed: 1 }), index),
+          () => net.cost(index, [32, 32]),
+        ]) {
+          expect(call).to.throw(RangeError, `expected the index of one of 2 widths, 0 for the full network, received`);
+        }
+      }
+    });
   });
 });

@@ -39,16 +39,19 @@ describe('LossScaler', () => {
     });
   }
 
+  const withRate = <T extends Optimizer>(optimizer: T): T => {
+    optimizer.setLearningRate(0.1);
+    return own(optimizer);
+  };
   const optimizers: Record<string, (p: Tensor) => Optimizer> = {
-    SGD: (p) => own(new SGD(new Map([['p', p]]), { momentum: 0.9, weightDecay: 0.1 })),
-    LARS: (p) => own(new LARS(new Map([['p', p]]), { momentum: 0.9 })),
-    AdamW: (p) => own(new AdamW(new Map([['p', p]]), { weightDecay: 0.1 })),
+    SGD: (p) => withRate(new SGD(new Map([['p', p]]), { momentum: 0.9, weightDecay: 0.1 })),
+    LARS: (p) => withRate(new LARS(new Map([['p', p]]), { momentum: 0.9 })),
+    AdamW: (p) => withRate(new AdamW(new Map([['p', p]]), { weightDecay: 0.1 })),
   };
   for (const [name, make] of Object.entries(optimizers)) {
     it(`takes ${name}'s steps as without a scale, and none where a gradient is not finite`, () => {
       const [p, q] = [parameter(), parameter()];
       const [scaled, plain] = [make(p), make(q)];
-      for (const o of [scaled, plain]) o.setLearningRate(0.1);
       const s = scaler();
       for (const bad of [undefined, Infinity, undefined, NaN, -Infinity, undefined]) {
         trainingStep(scaled, p, s, 0.37, bad);

@@ -49,5 +49,22 @@ describe('optimizers', () => {
       expect(largest(train(make, 4), whole)).to.be.below(1e-5);
       expect(largest(train(make, 1, 0.01), whole)).to.be.above(1e-4);
     });
+
+    it(`${name}: a step needs a learning rate, a finite one from 0 up`, () => {
+      const weight = tensor([1, 2], [2], { requiresGrad: true });
+      const optimizer = make(new Map([['weight', weight]]));
+      expect(() => optimizer.step()).to.throw(Error, `[${name.toLowerCase()}] a step needs a learning rate; call`);
+      for (const lr of [NaN, -1, Infinity]) {
+        expect(() => optimizer.setLearningRate(lr)).to.throw(
+          RangeError,
+          `expected a learning rate >= 0, received ${lr}`,
+        );
+      }
+      expect(() => optimizer.step()).to.throw(Error, 'a step needs a learning rate');
+      optimizer.setLearningRate(0);
+      optimizer.step();
+      optimizer.dispose();
+      weight.dispose();
+    });
   }
 });

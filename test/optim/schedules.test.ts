@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { cosineMomentum, learningRate, LEARNING_RATE_MODES } from '../../lib/optim';
+import { cosineMomentum, learningRate, type LearningRateSchedule, LEARNING_RATE_MODES } from '../../lib/optim';
 
 describe('learning-rate schedules', () => {
   const schedule = { lr: 0.4, steps: 100, warmupSteps: 10, milestones: [30, 60] } as const;
@@ -38,6 +38,11 @@ describe('learning-rate schedules', () => {
       RangeError,
       /steps > warmupSteps.*steps 10, warmupSteps 10/,
     );
+  });
+
+  it('refuses a mode that there is not', () => {
+    const schedule = { lr: 1, steps: 10, mode: 'cosine' } as unknown as LearningRateSchedule;
+    expect(() => learningRate(schedule, 1)).to.throw(RangeError, 'mode to be cos, poly, htd, step, received cosine');
   });
 });
 

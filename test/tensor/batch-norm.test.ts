@@ -1,5 +1,18 @@
 import { expect } from 'chai';
-import { add, batchNorm, cast, conv2d, full, scope, sum, tensor, zeros, backward, type Tensor } from '../../lib/tensor';
+import {
+  add,
+  batchNorm,
+  cast,
+  conv2d,
+  full,
+  scale,
+  scope,
+  sum,
+  tensor,
+  zeros,
+  backward,
+  type Tensor,
+} from '../../lib/tensor';
 import { checkGradient, input, numbers, project, random } from './gradient-check';
 
 const parameters = (c: number) => ({
@@ -58,6 +71,17 @@ describe('batchNorm', () => {
       });
     }
   }
+
+  it('hands on the gradient of γ and β that other ops made', () => {
+    checkGradient(
+      (gamma, beta) => {
+        const made = { weight: scale(gamma, 2), bias: scale(beta, 0.5) };
+        return project(batchNorm(random([3, 5, 4, 4], 31), { ...parameters(5), ...made }, { training: true }));
+      },
+      [input([5], 32), input([5], 33)],
+      { tolerance: 1e-2, step: 5e-3 },
+    );
+  });
 
   it('has its gradient with residual and ReLU, away from the kink', () => {
     // Inputs whose outputs stay at least 0.2 away from zero, so that differences do not cross the ReLU's kink.

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { backward, cast, conv2d, scope, sum, tensor } from '../../lib/tensor';
+import { backward, cast, conv2d, scale, scope, sum, tensor, type Tensor } from '../../lib/tensor';
 import { checkGradient, input, numbers, project } from './gradient-check';
 
 interface Case {
@@ -106,6 +106,11 @@ describe('conv2d', () => {
       expect(relativeError(rounded[1], exact[1])).below(1.5e-2);
     });
   }
+
+  it('hands on the gradient of a weight that another op made', () => {
+    const f = (x: Tensor, w: Tensor) => project(conv2d(x, scale(w, 0.5), { padding: 1 }));
+    checkGradient(f, [input([2, 3, 5, 4], 3), input([5, 3, 3, 3], 5)], { tolerance: 3e-3, step: 0.1 });
+  });
 
   it('gives no gradient outside the slice, and adds where widths overlap', () => {
     scope(() => {

@@ -15,6 +15,7 @@ import {
   softmaxCrossEntropy,
   sum,
   tensor,
+  type Tensor,
 } from '../../lib/tensor';
 import { checkGradient, input, numbers, project, random } from './gradient-check';
 
@@ -87,6 +88,27 @@ describe('linear', () => {
       [input([4, 6], 5), input([8, 10], 6), input([8], 7)],
       { step: 0.1, tolerance: 2e-3 },
     );
+  });
+  it('trains a bias beside a frozen weight', () => {
+    checkGradient((x, b) => project(linear(x, random([5, 6], 2), b)), [input([4, 6], 5), input([5], 7)], { step: 0.1 });
+    checkGradient((b) => project(linear(random([4, 6], 1), random([5, 6], 2), b)), [input([5], 7)], { step: 0.1 });
+  });
+  it('hands on the gradient of a weight that other ops made', () => {
+    checkGradient(
+      (x, w, b) => {
+        const unit = l2Normalize(w);
+        return project(add(linear(x, unit, scale(b, 2)), linear(scale(x, 0.5), unit, null)));
+      },
+      [input([4, 6], 5), input([5, 6], 6), input([5], 7)],
+      { step: 1e-2, tolerance: 5e-3 },
+    );
+    checkGradient((w) => project(add(linear(w, w, null), w)), [input([4, 4], 6)], { tolerance: 5e-3 });
+    // Also where a part of its gradient is at the same time another tensor's.
+    const twice = (x: Tensor, w: Tensor, u: Tensor) => {
+      const made = scale(w, 2);
+      return add(sum(add(made, u)), sum(linear(x, made, null)));
+    };
+    checkGradient(twice, [input([4, 6], 5), input([5, 6], 6), input([5, 6], 8)], { step: 0.1 });
   });
   it('agrees with float64', () => {
     scope(() => {
@@ -185,6 +207,8 @@ describe('softmaxCrossEntropy', () => {
       const x = random([2, 5], 24);
       expect(() => softmaxCrossEntropy(x, labels([1]))).throw(RangeError, /target of shape \[2\]/);
       expect(() => softmaxCrossEntropy(x, tensor([1, 2], [2], { dtype: 'uint8' }))).throw(TypeError, /target of int32/);
+      // Plain numbers are float32 unless told otherwise.
+      expect(() => softmaxCrossEntropy(x, tensor([1, 2], [2]))).throw(TypeError, /int32 labels \[N\].* float32 \[2\]/);
       expect(() => softmaxCrossEntropy(x, labels([1, 2]), { labelSmoothing: 2 })).throw(RangeError, /labelSmoothing/);
     });
   });

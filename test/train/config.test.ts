@@ -77,6 +77,9 @@ describe('settings', () => {
 
   const badFiles: { text: string; error: RegExp; name?: string }[] = [
     { text: 'epoch: 3', error: /run\.yaml: unknown setting "epoch" \(did you mean "epochs"\?\)/ },
+    { text: 'out: run', error: /unknown setting "out"$/ },
+    { text: 'rl: 3', error: /unknown setting "rl" \(did you mean "lr"\?\)/ },
+    { text: 'widths: 1,0.5', error: /widths: expected fractions .*, received "1,0.5"; write \[1,0.5\]/ },
     { text: 'slow-strat: 3', error: /unknown setting "slowStrat" \(did you mean "slowStart"\?\)/ },
     { text: 'zebra: 3', error: /unknown setting "zebra"$/ },
     { text: 'slow-start: 3\nslowStart: 4', error: /slowStart is given twice/ },

@@ -3,10 +3,11 @@ import { collectGarbage } from '../garbage';
 import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadImages, Philox, scanImageFolder } from '../../lib/data';
-import { SlimmableResNet } from '../../lib/nn';
+import { Initializer, Module, SlimmableConv2d, SlimmableResNet, type SlimmableEncoder } from '../../lib/nn';
 import {
   computedFeatures,
   evaluateCheckpoint,
+  evaluateKnn,
   evaluateLinear,
   fingerprint,
   knnAccuracy,
@@ -18,7 +19,7 @@ import {
   type LinearProbeOptions,
   type RunEvent,
 } from '../../lib/train';
-import { fill, memoryStats, scope } from '../../lib/tensor';
+import { fill, globalAvgPool2d, memoryStats, relu, scope, type Tensor } from '../../lib/tensor';
 import { newFolder, removeFolders, tinyPictures, tinySettings } from './tiny-run';
 
 /** Features of two widths, of 3 classes: class c lies around the c-th axis; noise hides it more at the second width. */
@@ -80,12 +81,52 @@ describe('evaluation of features', () => {
     expect((error as Error).message).to.equal('[config] settings: lr: expected a number above 0, received -1');
   });
 
+  it('tells of a probe whose loss is no number instead of its accuracy', async () => {
+    const { tensors } = memoryStats('cpu');
+    const broken = { ...train, features: train.features.map((f, i) => (i === 1 ? f.map(() => NaN) : f)) };
+    const error = await linear(broken, test, { epochs: 3 }).catch((e: unknown) => e as Error);
+    expect((error as Error).message).to.match(/^\[linear\] the loss of step \d+ is not finite at width 0\.5; lower lr/);
+    expect(memoryStats('cpu')).to.include({ tensors });
+  });
+
   it('gives all memory back', async () => {
     await collectGarbage();
     const { tensors, bytes } = memoryStats('cpu');
     await knnAccuracy(train, test, 3, 'cpu');
     await linear(train, test, { epochs: 1 });
     expect(memoryStats('cpu')).to.include({ tensors, bytes });
+  });
+});
+
+/** A network that is no ResNet. */
+class OneLayer extends Module implements SlimmableEncoder {
+  readonly widths = [1, 0.5];
+  readonly featureDims = [8, 4];
+  private readonly conv = this.addModule('conv', new SlimmableConv2d(new Initializer(0), [3, 3], [8, 4], 3, 2));
+
+  features(x: Tensor, widthIndex: number): Tensor {
+    return globalAvgPool2d(relu(this.conv.forward(x, widthIndex)));
+  }
+}
+
+describe('evaluation of a network of your own', () => {
+  after(removeFolders);
+
+  it('is that of any network: kNN, and probes on the whole pictures or on crops', async () => {
+    const folder = await scanImageFolder(await tinyPictures());
+    const [train, test] = await Promise.all([folder.train, folder.test!].map(async (f) => (await loadImages(f)).store));
+    const pictures = { train, test, classes: folder.classes };
+    const settings = { recipe: 'cifar', image: 16, seed: 0, precision: 'fp32' } as const;
+    const network = new OneLayer();
+    const accuracies = [await evaluateKnn(network, pictures, settings, 'cpu', { k: 5 })];
+    for (const views of ['center', 'random'] as const) {
+      accuracies.push(await evaluateLinear(network, pictures, settings, 'cpu', { views, epochs: 20, batch: 8 }));
+    }
+    for (const accuracy of accuracies) {
+      expect(Object.keys(accuracy).sort()).to.deep.equal(['0.5', '1']);
+      expect(accuracy['1']).to.be.within(0.25, 1);
+    }
+    network.dispose();
   });
 });
 

@@ -60,6 +60,7 @@ describe('an imported network in a file', () => {
     ['with views that lack the size', { views: '{"recipe":"cifar"}' }, /lacks recipe or image/],
     ['with an unknown recipe', { views: '{"recipe":"x","image":32}' }, /recipe: expected one of cifar, .*received "x"/],
     ['with a source that is no object', { source: '[1]' }, /no valid "source"/],
+    ['where one width was exported', { format: 'pt', network: '{}' }, /holds one width alone, which slimclr export/],
     ['with another prefix', { prefix: 'other.' }, /expected a tensor conv1\.weight/],
   ];
   for (const [what, change, says] of wrong) {

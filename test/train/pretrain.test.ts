@@ -316,8 +316,18 @@ describe('pretrain', function () {
     const report = (event: RunEvent) => event.type === 'message' && told.push(event.text);
     await pretrain({ ...tinySettings(plain), batch: 4, epochs: 1 }, { out: newFolder(), report });
     expect(told).to.include(
-      'passed over 7 files that are no JPEG, PNG or WebP by their names: 0.bmp, 1.bmp, 2.bmp, 3.bmp, 4.bmp, …',
+      'passed over 7 files that are no JPEG, PNG or WebP by name: 0.bmp, 1.bmp, 2.bmp, 3.bmp, 4.bmp, …',
     );
+  });
+
+  it('says so where the sub-networks would never join', async () => {
+    const told: string[] = [];
+    const report = (event: RunEvent) => event.type === 'message' && told.push(event.text);
+    for (const slowStart of [0.5, 1]) {
+      await pretrain({ ...tinySettings(data), epochs: 1, slowStart, evalEvery: 0 }, { out: newFolder(), report });
+      const text = 'slow start lasts to the end (slowStart 1): the full network is trained alone';
+      expect(told.includes(text)).to.equal(slowStart === 1);
+    }
   });
 
   it('names a batch larger than the set of pictures', async () => {

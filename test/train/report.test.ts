@@ -11,11 +11,11 @@ const events: RunEvent[] = [
   { type: 'end' },
 ];
 
-function print(isTTY: boolean): string {
+function print(isTTY: boolean, told = events): string {
   let text = '';
   const stream = { isTTY, columns: 200, write: (chunk: string) => (text += chunk) };
   const report = consoleReport(stream);
-  for (const event of events) report(event);
+  for (const event of told) report(event);
   return text;
 }
 
@@ -43,6 +43,12 @@ describe('the report of a run', () => {
   it('reckons with the dearer steps after slow start', () => {
     // 10 steps of 0.5 s, then 20 of 1 s.
     expect(print(false)).to.include('ETA 0:25');
+  });
+
+  it('reckons with the steps that there are where slow start would last longer', () => {
+    const told = events.map((event) => (event.type === 'start' ? { ...event, slowStartSteps: 1000 } : event));
+    // 30 steps of 0.5 s.
+    expect(print(false, told)).to.include('ETA 0:15');
   });
 
   it('draws on when the clock is set back, and 79 characters on a terminal that tells no width', async () => {

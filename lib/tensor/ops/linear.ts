@@ -22,8 +22,14 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null, options: 
   if (needsGrad(x, weight, bias)) {
     const wantX = x.requiresGrad;
     record(y, [x], [x.handle], ([savedX], dy) => {
+      const dbias = bias?.requiresGrad ? gradientOf(bias) : null;
       if (weight.requiresGrad) {
-        native.linearBackwardWeight(savedX, dy, gradientOf(weight), bias?.requiresGrad ? gradientOf(bias) : null);
+        native.linearBackwardWeight(savedX, dy, gradientOf(weight), dbias);
+      } else if (dbias) {
+        // The op computes both: of a frozen weight the gradient is thrown away.
+        const unused = native.zeros(weight.shape, 'float32', weight.device);
+        native.linearBackwardWeight(savedX, dy, unused, dbias);
+        unused.dispose();
       }
       return [wantX ? native.linearBackwardData(dy, weight.handle, inFeatures) : null];
     });

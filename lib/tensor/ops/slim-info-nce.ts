@@ -27,7 +27,8 @@ export interface SlimInfoNCEOptions {
 /**
  * The SlimCLR loss of MoCo v2: InfoNCE of every width against the queue, and online distillation of the full width's
  * similarity distribution into each sub-network (paper, section on online distillation). One pass over the queue
- * gives loss and gradient; the [N, K] logits are never stored. The teacher is detached.
+ * gives loss and gradient; the [N, K] logits are never stored. The teacher is detached; key, queue and weights have no
+ * gradient.
  *
  * On a CPU with AVX512-VNNI a queue of K ≥ 16,384 is rounded to 16 bits at temperatures from 0.2 up: the gradient is then
  * within 5e-5 of its norm; else within 3e-6.

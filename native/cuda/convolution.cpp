@@ -1,13 +1,14 @@
 // Convolutions over channel slices.
+#include <algorithm>
+
 #include "cuda/cuda_backend.h"
-#include "cuda/kernels/weights.h"
 #include "cuda/packed_weight.h"
 
 namespace slimclr::cuda {
 
 namespace {
 
-// Plans that are timed when a shape is first seen.
+// Plans of cuDNN's that are timed when a shape is first seen.
 constexpr size_t kCandidates = 8;
 constexpr int kRepeats = 3;
 
@@ -24,65 +25,103 @@ class Event {
 
 }  // namespace
 
-std::shared_ptr<ConvolutionPlan> CudaBackend::fastest(const char* op,
-                                                      const std::vector<std::shared_ptr<ConvolutionPlan>>& candidates,
-                                                      void* x, void* w, void* y) {
+std::string CudaBackend::planned() const {
+  const auto products = std::count_if(ways_.begin(), ways_.end(), [](const auto& way) { return way.second.product; });
+  return concat(static_cast<int64_t>(ways_.size()) - products, " by cuDNN, ", products, " by cuBLASLt");
+}
+
+void CudaBackend::multiply(const Launch& on, const Operands& o, void* workspace) {
+  const ConvolutionShape& s = o.shape;
+  const int64_t pixels = s.n * s.h * s.w;
+  Product p{};
+  if (s.pass == ConvolutionPass::forward)
+    p = {'N', 'T', pixels, s.k, s.c, o.x, s.c, o.packed, s.c, 0, o.y, s.k, o.elem, o.elem};
+  else if (s.pass == ConvolutionPass::backward_data)
+    p = {'N', 'N', pixels, s.c, s.k, o.y, s.k, o.packed, s.c, 0, o.x, s.c, o.elem, o.elem};
+  else
+    p = {'T', 'N', o.slice.out, o.slice.in, pixels, o.y, s.k, o.x, s.c, 1, o.weight, o.slice.full_in, o.elem};
+  gemm_.run(on.op, p, workspace);
+}
+
+void CudaBackend::compute(const Launch& on, const Way& way, const Operands& o, void* workspace) {
+  if (way.product) return multiply(on, o, workspace);
+  try {
+    way.plan->run(o.x, o.packed, o.y, workspace);
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& e) {
+    fail(ErrorKind::runtime, on.op, to_string(o.shape), ": ", e.what());
+  }
+  if (o.shape.pass == ConvolutionPass::backward_weights) add_weight_gradient(on, o.elem, o.packed, o.weight, o.slice);
+}
+
+CudaBackend::Way CudaBackend::fastest(const char* op, const std::vector<Way>& ways, Operands o) {
   context_->enter();
-  device_.stream().drain();  // nothing else runs meanwhile, on the device or with cuDNN's handle
+  device_.stream().drain();  // nothing else runs meanwhile, on the device or with the libraries' handles
+  const Launch on{op, context_->stream(), processors()};
+  // Gradients are added to; the weight's own is not for trials.
+  Buffer gradient = scratch(o.slice.out * o.slice.full_in * o.slice.taps * static_cast<int64_t>(sizeof(float)));
+  o.weight = static_cast<float*>(gradient.data());
   const Event begin, end;
-  std::shared_ptr<ConvolutionPlan> best;
+  Way best;
   float best_time = 0;
-  for (const auto& plan : candidates) {
+  for (const Way& way : ways) {
     try {
-      Buffer workspace = scratch(static_cast<int64_t>(plan->workspace_bytes()));
-      plan->run(x, w, y, workspace.data());
-      check_cuda(cudaEventRecord(begin, context_->stream()), op);
-      for (int i = 0; i < kRepeats; ++i) plan->run(x, w, y, workspace.data());
-      check_cuda(cudaEventRecord(end, context_->stream()), op);
+      Buffer workspace = scratch(static_cast<int64_t>(way.workspace_bytes()));
+      compute(on, way, o, workspace.data());
+      check_cuda(cudaEventRecord(begin, on.stream), op);
+      for (int i = 0; i < kRepeats; ++i) compute(on, way, o, workspace.data());
+      check_cuda(cudaEventRecord(end, on.stream), op);
       check_cuda(cudaEventSynchronize(end), op);
       float time = 0;
       check_cuda(cudaEventElapsedTime(&time, begin, end), op);
       if (!best || time < best_time) {
-        best = plan;
+        best = way;
         best_time = time;
       }
     } catch (const std::exception&) {
       // Too large a workspace, or an engine that does not run here: another one serves.
-      check_cuda(cudaStreamSynchronize(context_->stream()), op);
+      check_cuda(cudaStreamSynchronize(on.stream), op);
     }
   }
   return best;
 }
 
-std::shared_ptr<ConvolutionPlan> CudaBackend::plan_for(const char* op, ConvolutionShape shape, void* x, void* w,
-                                                       void* y) {
-  std::shared_ptr<ConvolutionPlan>& slot = plans_[shape];
+const CudaBackend::Way& CudaBackend::way_for(const char* op, const Operands& o) {
+  const ConvolutionShape& shape = o.shape;
+  Way& slot = ways_[shape];
   if (slot) return slot;
   context_->enter();
-  const std::optional<PlanChoice> choice = autotune_ ? plan_store_.find(shape) : std::nullopt;
-  const std::shared_ptr<ConvolutionPlan> stored = choice ? convolutions_.plan(shape, *choice) : nullptr;
-  if (stored) slot = fastest(op, {stored}, x, w, y);  // null where it does not run, as for want of memory
-  if (slot) return slot;
+  if (const auto choice = autotune_ ? plan_store_.find(shape) : std::nullopt) {
+    const Way stored{choice->product, choice->product ? nullptr : convolutions_.plan(shape, *choice)};
+    if (stored) slot = fastest(op, {stored}, o);  // none where it does not run, as for want of memory
+    if (slot) return slot;
+  }
   std::string why;
   bool rounded = false;
-  auto candidates = convolutions_.plans(shape, autotune_ ? kCandidates : 1, &why);
-  if (candidates.empty() && shape.precision == Precision::f32) {
+  auto plans = convolutions_.plans(shape, autotune_ ? kCandidates : 1, &why);
+  if (plans.empty() && shape.precision == Precision::f32 && !is_product(shape)) {
     // Rather with fewer digits than not at all.
     ConvolutionShape other = shape;
     other.precision = Precision::tf32;
-    candidates = convolutions_.plans(other, autotune_ ? kCandidates : 1, &why);
+    plans = convolutions_.plans(other, autotune_ ? kCandidates : 1, &why);
     rounded = true;
   }
-  if (candidates.size() == 1)
-    slot = candidates[0];
-  else if (!candidates.empty())
-    slot = fastest(op, candidates, x, w, y);
+  std::vector<Way> ways;
+  for (auto& plan : plans) ways.push_back({false, std::move(plan)});
+  if (is_product(shape) && (autotune_ || ways.empty())) ways.push_back({true, nullptr});
+  if (ways.size() == 1)
+    slot = ways[0];
+  else if (!ways.empty())
+    slot = fastest(op, ways, o);
   if (!slot) {
     if (why.empty()) why = "no engine ran";
     fail(ErrorKind::runtime, op, "cuDNN ", Convolutions::version(), " cannot compute ", to_string(shape), ": ", why);
   }
   if (autotune_) {
-    PlanChoice made = slot->choice();
+    PlanChoice made;
+    if (slot.plan) made = slot.plan->choice();
+    made.product = slot.product;
     made.rounded = rounded;
     plan_store_.add(shape, made);
   }
@@ -106,23 +145,16 @@ void CudaBackend::convolve(const char* op, const Tensor& x, const Tensor& y, con
     const size_t bytes = static_cast<size_t>(slice.packed()) * size_of(x.dtype);
     packed = {std::make_shared<Buffer>(device_.memory_share(), bytes), std::make_shared<bool>(false)};
   }
-  std::shared_ptr<ConvolutionPlan> plan = plan_for(op, shape, x.data(), packed.memory->data(), y.data());
-  Buffer workspace = scratch(static_cast<int64_t>(plan->workspace_bytes()));
-  run(op, [=, x = x.data(), y = y.data(), weight = floats(w), filled = packed.filled, packed = packed.memory->data(),
-           workspace = workspace.data()](const Launch& on) {
+  const Operands operands{shape, slice, elem, x.data(), y.data(), packed.memory->data(), floats(w)};
+  const Way& way = way_for(op, operands);
+  Buffer workspace = scratch(static_cast<int64_t>(way.workspace_bytes()));
+  run(op, [=, this, filled = packed.filled, workspace = workspace.data()](const Launch& on) {
     // The first task always packs: recorded, it may run again.
     if (reads_weight && (first || !*filled)) {
-      pack_weight(on, weight, elem, packed, slice);
+      pack_weight(on, operands.weight, elem, operands.packed, slice);
       *filled = true;
     }
-    try {
-      plan->run(x, packed, y, workspace);
-    } catch (const Error&) {
-      throw;
-    } catch (const std::exception& e) {
-      fail(ErrorKind::runtime, on.op, to_string(shape), ": ", e.what());
-    }
-    if (!reads_weight) add_weight_gradient(on, elem, packed, weight, slice);
+    compute(on, way, operands, workspace);
   });
   if (reads_weight && first) keep_packed(*w.buffer, elem, slice, std::move(packed));
 }

@@ -29,13 +29,19 @@ struct ConvolutionShape {
 
 std::string to_string(const ConvolutionShape& shape);
 
-// One of cuDNN's ways to compute a convolution, as numbers that mean the same in every process with the same GPU and
-// version of cuDNN.
+// Whether it is a matrix product of pixels and channels: a window of 1×1, without stride or padding.
+inline bool is_product(const ConvolutionShape& s) {
+  return s.kernel_h == 1 && s.kernel_w == 1 && s.stride == 1 && s.padding == 0;
+}
+
+// One way to compute a convolution, as numbers that mean the same in every process with the same GPU and version of
+// cuDNN.
 struct KnobChoice {
   int64_t type, value;
   bool operator==(const KnobChoice&) const = default;
 };
 struct PlanChoice {
+  bool product = false;  // by cuBLASLt; the rest is cuDNN's
   bool rounded = false;  // float32 by TF32, where nothing else serves
   int64_t engine = 0;
   std::vector<KnobChoice> knobs;

@@ -13,6 +13,7 @@
 #include "cuda/kernels/augment.h"
 #include "cuda/kernels/launch.h"
 #include "cuda/kernels/optimizer.h"
+#include "cuda/kernels/weights.h"
 #include "cuda/plan_store.h"
 
 namespace slimclr::cuda {
@@ -147,20 +148,35 @@ class CudaBackend : public Backend {
   void run_augment(const char* op, AugmentArgs a, const Tensor& pixels, const Tensor& offsets, const Tensor& sizes,
                    const Tensor& params);
 
+  // How a convolution is computed: by one of cuDNN's plans, or as a product by cuBLASLt.
+  struct Way {
+    bool product = false;
+    std::shared_ptr<ConvolutionPlan> plan;
+    explicit operator bool() const { return product || plan; }
+    size_t workspace_bytes() const { return product ? Gemm::workspace_bytes() : plan->workspace_bytes(); }
+  };
+  // What it reads and writes.
+  struct Operands {
+    ConvolutionShape shape;
+    WeightSlice slice;
+    Elem elem;
+    void *x, *y, *packed;
+    float* weight;  // all of it, or of its gradient
+  };
   void convolve(const char* op, const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p,
                 ConvolutionPass pass);
-  // The plan for a shape: when it is first seen, taken from the store, or made and, among several, timed on these
-  // operands.
-  std::shared_ptr<ConvolutionPlan> plan_for(const char* op, ConvolutionShape shape, void* x, void* w, void* y);
-  std::shared_ptr<ConvolutionPlan> fastest(const char* op,
-                                           const std::vector<std::shared_ptr<ConvolutionPlan>>& candidates, void* x,
-                                           void* w, void* y);
+  void compute(const Launch& on, const Way& way, const Operands& o, void* workspace);
+  void multiply(const Launch& on, const Operands& o, void* workspace);
+  // When a shape is first seen, its way is taken from the store, or found by timing all on these operands.
+  const Way& way_for(const char* op, const Operands& o);
+  Way fastest(const char* op, const std::vector<Way>& ways, Operands o);
+  std::string planned() const;
 
   Device& device_;
   std::shared_ptr<Context> context_;
   bool tf32_, autotune_;
   Convolutions convolutions_;
-  std::map<ConvolutionShape, std::shared_ptr<ConvolutionPlan>> plans_;
+  std::map<ConvolutionShape, Way> ways_;
   PlanStore plan_store_;
   Gemm gemm_;
 };

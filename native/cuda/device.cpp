@@ -48,9 +48,10 @@ std::string describe(int index) {
   return concat("cuda:", index, ' ', p.name, " (sm_", p.major, p.minor, ", ", p.totalGlobalMem >> 30, " GiB)");
 }
 
-// What a choice among cuDNN's engines holds for.
+// What a choice among ways to compute a convolution holds for.
 std::string plan_target(const cudaDeviceProp& p) {
-  return concat(p.name, " sm_", p.major, p.minor, " x", p.multiProcessorCount, " cuDNN ", Convolutions::version());
+  return concat(p.name, " sm_", p.major, p.minor, " x", p.multiProcessorCount, " cuDNN ", Convolutions::version(),
+                " cuBLASLt ", Gemm::version());
 }
 
 }  // namespace
@@ -82,7 +83,8 @@ std::map<std::string, std::string> CudaBackend::info() const {
           {"CUDA", version_string(CUDART_VERSION)},
           {"cuDNN", Convolutions::version()},
           {"cuBLASLt", Gemm::version()},
-          {"cuDNN plans kept in", plan_store_.file().empty() ? "no folder" : plan_store_.file()},
+          {"convolutions planned", planned()},
+          {"plans kept in", plan_store_.file().empty() ? "no folder" : plan_store_.file()},
           {"float32 products", tf32_ ? "TF32" : "float32"}};
 }
 

@@ -12,7 +12,7 @@ namespace slimclr::cuda {
 
 namespace {
 
-constexpr size_t kWorkspace = size_t{4} << 20;
+constexpr size_t kWorkspace = size_t{32} << 20;  // what NVIDIA recommends for Hopper
 
 struct Api {
   decltype(cublasLtCreate)* create;
@@ -61,15 +61,15 @@ void check(cublasStatus_t status, const char* op, const char* step) {
     fail(ErrorKind::runtime, op, "cuBLASLt failed to ", step, ": ", api().status_string(status));
 }
 
-// A product of one shape: its descriptors and the algorithm chosen for them.
-struct Product {
+// The descriptors for products of one shape and the algorithm chosen for them.
+struct Made {
   cublasLtMatmulDesc_t desc = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
   cublasLtMatmulAlgo_t algorithm;
 
-  Product() = default;
-  Product(const Product&) = delete;
-  ~Product() {
+  Made() = default;
+  Made(const Made&) = delete;
+  ~Made() {
     for (cublasLtMatrixLayout_t layout : {a, b, c})
       if (layout) api().layout_destroy(layout);
     if (desc) api().desc_destroy(desc);
@@ -79,8 +79,25 @@ struct Product {
 struct Key {
   bool transa, transb, beta;
   int64_t m, n, k, lda, ldb, ldc;
+  Elem in, out;
+  explicit Key(const Product& p)
+      : transa(p.transa == 'T'),
+        transb(p.transb == 'T'),
+        beta(p.beta != 0),
+        m(p.m),
+        n(p.n),
+        k(p.k),
+        lda(p.lda),
+        ldb(p.ldb),
+        ldc(p.ldc),
+        in(p.in),
+        out(p.out) {}
   auto operator<=>(const Key&) const = default;
 };
+
+cudaDataType_t type_of(Elem elem) {
+  return elem == Elem::bf16 ? CUDA_R_16BF : elem == Elem::f16 ? CUDA_R_16F : CUDA_R_32F;
+}
 
 }  // namespace
 
@@ -88,28 +105,29 @@ struct Gemm::State {
   cublasLtHandle_t handle = nullptr;
   cudaStream_t stream;
   cublasComputeType_t compute;
-  std::map<Key, std::unique_ptr<Product>> made;
+  std::map<Key, std::unique_ptr<Made>> made;
 
-  Product& product(const char* op, const Key& key);
+  const Made& make(const char* op, const Key& key);
 };
 
 // cuBLASLt's matrices are column-major: it computes cᵀ = bᵀ · aᵀ, and sees every row-major matrix transposed.
-Product& Gemm::State::product(const char* op, const Key& key) {
-  std::unique_ptr<Product>& slot = made[key];
+const Made& Gemm::State::make(const char* op, const Key& key) {
+  std::unique_ptr<Made>& slot = made[key];
   if (slot) return *slot;
-  auto p = std::make_unique<Product>();
-  check(api().desc_create(&p->desc, compute, CUDA_R_32F), op, "describe the product");
+  auto p = std::make_unique<Made>();
+  check(api().desc_create(&p->desc, key.in == Elem::f32 ? compute : CUBLAS_COMPUTE_32F, CUDA_R_32F), op,
+        "describe the product");
   const cublasOperation_t first = key.transb ? CUBLAS_OP_T : CUBLAS_OP_N;
   const cublasOperation_t second = key.transa ? CUBLAS_OP_T : CUBLAS_OP_N;
   check(api().desc_set(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), op, "describe the product");
   check(api().desc_set(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), op, "describe the product");
-  auto layout = [&](cublasLtMatrixLayout_t* to, int64_t rows, int64_t columns, int64_t leading) {
-    check(api().layout_create(to, CUDA_R_32F, static_cast<uint64_t>(rows), static_cast<uint64_t>(columns), leading), op,
-          "describe a matrix");
+  auto layout = [&](cublasLtMatrixLayout_t* to, Elem elem, int64_t rows, int64_t columns, int64_t leading) {
+    check(api().layout_create(to, type_of(elem), static_cast<uint64_t>(rows), static_cast<uint64_t>(columns), leading),
+          op, "describe a matrix");
   };
-  layout(&p->b, key.transb ? key.k : key.n, key.transb ? key.n : key.k, key.ldb);
-  layout(&p->a, key.transa ? key.m : key.k, key.transa ? key.k : key.m, key.lda);
-  layout(&p->c, key.n, key.m, key.ldc);
+  layout(&p->b, key.in, key.transb ? key.k : key.n, key.transb ? key.n : key.k, key.ldb);
+  layout(&p->a, key.in, key.transa ? key.m : key.k, key.transa ? key.k : key.m, key.lda);
+  layout(&p->c, key.out, key.n, key.m, key.ldc);
 
   cublasLtMatmulPreference_t preference = nullptr;
   check(api().preference_create(&preference), op, "choose an algorithm");
@@ -151,12 +169,11 @@ std::string Gemm::version() {
 
 size_t Gemm::workspace_bytes() { return kWorkspace; }
 
-void Gemm::run(const char* op, char transa, char transb, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
-               const float* b, int64_t ldb, float beta, float* c, int64_t ldc, void* workspace) {
-  const Product& p = state_->product(op, {transa == 'T', transb == 'T', beta != 0, m, n, k, lda, ldb, ldc});
+void Gemm::run(const char* op, const Product& p, void* workspace) {
+  const Made& made = state_->make(op, Key(p));
   const float one = 1;
-  check(api().matmul(state_->handle, p.desc, &one, b, p.b, a, p.a, &beta, c, p.c, c, p.c, &p.algorithm, workspace,
-                     kWorkspace, state_->stream),
+  check(api().matmul(state_->handle, made.desc, &one, p.b, made.b, p.a, made.a, &p.beta, p.c, made.c, p.c, made.c,
+                     &made.algorithm, workspace, kWorkspace, state_->stream),
         op, "multiply");
 }
 

@@ -7,7 +7,24 @@
 #include <memory>
 #include <string>
 
+#include "cuda/kernels/activation.h"
+
 namespace slimclr::cuda {
+
+// c [m, n] = a · b + beta · c, row-major; 'T' reads a matrix transposed. Leading dimensions make slices. Sums are in
+// float32. Matrices begin at multiples of 256 bytes.
+struct Product {
+  char transa, transb;
+  int64_t m, n, k;
+  const void* a;
+  int64_t lda;
+  const void* b;
+  int64_t ldb;
+  float beta;
+  void* c;
+  int64_t ldc;
+  Elem in = Elem::f32, out = Elem::f32;  // of a and b, of c
+};
 
 class Gemm {
  public:
@@ -17,10 +34,7 @@ class Gemm {
   static std::string version();  // throws where the library cannot be loaded
   static size_t workspace_bytes();
 
-  // c [m, n] = a · b + beta · c in float32, row-major; 'T' reads a matrix transposed. Leading dimensions make slices.
-  // Matrices begin at multiples of 256 bytes.
-  void run(const char* op, char transa, char transb, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
-           const float* b, int64_t ldb, float beta, float* c, int64_t ldc, void* workspace);
+  void run(const char* op, const Product& product, void* workspace);
 
  private:
   struct State;

@@ -111,7 +111,7 @@ void CudaBackend::linear_forward(const Tensor& x, const Tensor& w, const Tensor&
   Buffer workspace = scratch(static_cast<int64_t>(Gemm::workspace_bytes()));
   run("linear", [=, this, x = floats(x), w = floats(w), bias = floats(bias), y = floats(y),
                  workspace = workspace.data()](const Launch& on) {
-    gemm_.run(on.op, 'N', 'T', n, out, in, x, in, w, row, 0, y, out, workspace);
+    gemm_.run(on.op, {'N', 'T', n, out, in, x, in, w, row, 0, y, out}, workspace);
     if (bias) add_bias(on, bias, y, n, out);
   });
 }
@@ -121,7 +121,7 @@ void CudaBackend::linear_backward_data(const Tensor& dy, const Tensor& w, const 
   Buffer workspace = scratch(static_cast<int64_t>(Gemm::workspace_bytes()));
   run("linearBackwardData",
       [=, this, dy = floats(dy), w = floats(w), dx = floats(dx), workspace = workspace.data()](const Launch& on) {
-        gemm_.run(on.op, 'N', 'N', n, in, out, dy, out, w, row, 0, dx, in, workspace);
+        gemm_.run(on.op, {'N', 'N', n, in, out, dy, out, w, row, 0, dx, in}, workspace);
       });
 }
 
@@ -130,7 +130,7 @@ void CudaBackend::linear_backward_weight(const Tensor& x, const Tensor& dy, cons
   Buffer workspace = scratch(static_cast<int64_t>(Gemm::workspace_bytes()));
   run("linearBackwardWeight", [=, this, x = floats(x), dy = floats(dy), dw = floats(dw), dbias = floats(dbias),
                                workspace = workspace.data()](const Launch& on) {
-    gemm_.run(on.op, 'T', 'N', out, in, n, dy, out, x, in, 1, dw, row, workspace);
+    gemm_.run(on.op, {'T', 'N', out, in, n, dy, out, x, in, 1, dw, row}, workspace);
     if (dbias) column_sums(on, dy, dbias, n, out);
   });
 }

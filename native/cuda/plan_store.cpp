@@ -19,7 +19,7 @@ namespace slimclr::cuda {
 
 namespace {
 
-constexpr const char* kFormat = "slimclr cuDNN plans 1";
+constexpr const char* kFormat = "slimclr convolution plans 2";
 constexpr size_t kMostBytes = size_t{16} << 20;
 constexpr auto kPause = std::chrono::seconds(2);
 
@@ -32,7 +32,7 @@ uint64_t checksum(const std::string& text) {
 
 // A name for a file out of letters, digits, points and dashes.
 std::string file_name(const std::string& target) {
-  std::string name = "cudnn-plans-";
+  std::string name = "convolution-plans-";
   for (char c : target) {
     const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.';
     if (plain || name.back() != '-') name += plain ? c : '-';
@@ -77,15 +77,17 @@ bool shape_of(const std::array<int64_t, kNumbers>& v, ConvolutionShape* s) {
   return true;
 }
 
-// A line: the shape's numbers, whether float32 is computed as TF32, the engine, the number of knobs, their types and
-// values.
+// A line: the shape's numbers, whether it is a product, whether float32 is computed as TF32, the engine, the number of
+// knobs, their types and values.
 bool parse(const std::string& line, ConvolutionShape* shape, PlanChoice* choice) {
   std::istringstream words(line);
   std::array<int64_t, kNumbers> v{};
   for (int64_t& number : v) words >> number;
-  int rounded = 0, knobs = 0;
-  words >> rounded >> choice->engine >> knobs;
-  if (!words || rounded < 0 || rounded > 1 || choice->engine < 0 || knobs < 0 || knobs > 256) return false;
+  int product = 0, rounded = 0, knobs = 0;
+  words >> product >> rounded >> choice->engine >> knobs;
+  auto flag = [](int value) { return value == 0 || value == 1; };
+  if (!words || !flag(product) || !flag(rounded) || choice->engine < 0 || knobs < 0 || knobs > 256) return false;
+  choice->product = product == 1;
   choice->rounded = rounded == 1;
   for (int i = 0; i < knobs; ++i) {
     KnobChoice knob{};
@@ -93,7 +95,7 @@ bool parse(const std::string& line, ConvolutionShape* shape, PlanChoice* choice)
     choice->knobs.push_back(knob);
   }
   std::string rest;
-  return !words.fail() && !(words >> rest) && shape_of(v, shape);
+  return !words.fail() && !(words >> rest) && shape_of(v, shape) && (!choice->product || is_product(*shape));
 }
 
 class File {
@@ -151,7 +153,7 @@ std::string PlanStore::text() const {
   out << kFormat << '\n' << target_ << '\n';
   for (const auto& [shape, choice] : choices_) {
     for (int64_t number : numbers_of(shape)) out << number << ' ';
-    out << choice.rounded << ' ' << choice.engine << ' ' << choice.knobs.size();
+    out << choice.product << ' ' << choice.rounded << ' ' << choice.engine << ' ' << choice.knobs.size();
     for (const KnobChoice& knob : choice.knobs) out << ' ' << knob.type << ' ' << knob.value;
     out << '\n';
   }
@@ -232,7 +234,8 @@ void PlanStore::save() {
       throw;
     }
   } catch (const std::exception& e) {
-    say(concat("cuDNN's plans cannot be kept in ", folder_, ": ", e.what(), "; SLIMCLR_CACHE names another folder"));
+    say(concat("plans of convolutions cannot be kept in ", folder_, ": ", e.what(),
+               "; SLIMCLR_CACHE names another folder"));
   }
 }
 

@@ -1,5 +1,6 @@
-// Which of cuDNN's engines was fastest for each convolution, kept in a file from one process to the next. Such a file
-// only saves time: one that is damaged, or cannot be written, is told in a line and never an error.
+// What was fastest for each convolution, one of cuDNN's engines or cuBLASLt's product, kept in a file from one process
+// to the next. Such a file only saves time: one that is damaged, or cannot be written, is told in a line and never an
+// error.
 #pragma once
 
 #include <chrono>
@@ -19,8 +20,8 @@ class PlanStore {
  public:
   using Tell = std::function<void(const std::string&)>;
 
-  // `target`: what the choices hold for, in a line: GPU, compute capability, version of cuDNN. An empty folder keeps
-  // nothing.
+  // `target`: what the choices hold for, in a line: GPU, compute capability, versions of the libraries. An empty folder
+  // keeps nothing.
   PlanStore(std::string folder, std::string target, Tell tell);
   ~PlanStore();
   PlanStore(const PlanStore&) = delete;

@@ -277,7 +277,7 @@ void CudaBackend::knn(const Tensor& query, const Tensor& bank, const Tensor& lab
     for (int64_t begin = 0; begin < n; begin += rows) {
       a.n = std::min(rows, n - begin);
       a.scores = scores + begin * classes;
-      gemm_.run(on.op, 'N', 'T', a.n, m, d, query + begin * d, d, bank, d, 0, similarities, m, workspace);
+      gemm_.run(on.op, {'N', 'T', a.n, m, d, query + begin * d, d, bank, d, 0, similarities, m}, workspace);
       cuda::knn(on, a);
     }
   });

@@ -101,6 +101,9 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
       ['wide slices', 48, 24, [8, 8], 3, 1, 1, [64, 64]],
       ['stride 2', 16, 32, [16, 15], 3, 2, 1, [32, 16]],
       ['a 1×1 shortcut of stride 2', 12, 24, [13, 13], 1, 2, 0, [32, 16]],
+      ['a 1×1 window', 64, 32, [9, 8], 1, 1, 0],
+      ['narrow slices of a 1×1 window', 5, 12, [7, 9], 1, 1, 0, [20, 16]],
+      ['a 1×1 window with padding', 9, 7, [5, 6], 1, 1, 1],
       ['a 7×7 stem', 3, 8, [23, 21], 7, 2, 3],
       ['one pixel', 6, 5, [1, 1], 3, 1, 1],
       ['no padding', 5, 7, [6, 11], 3, 1, 0],
@@ -110,6 +113,17 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
       const w = fresh([full?.[0] ?? outChannels, full?.[1] ?? inChannels, k, k]);
       check(`conv2d, ${type}, ${what}`, most, () =>
         withGradients([x, w], ([a, b]) => conv2d(as(a), b, { outChannels, inChannels, stride, padding })),
+      );
+    }
+
+    for (const k of [1, 3]) {
+      const padding = (k - 1) / 2;
+      const inputs = [fresh([2, 24, 6, 5]), fresh([2, 11, 6, 5]), fresh([16, 24, k, k])];
+      check(`conv2d, ${type}, two widths of a ${k}×${k} weight, whose gradients add`, most, () =>
+        withGradients(inputs, ([wide, narrow, w]) => {
+          const y = conv2d(as(narrow), w, { outChannels: 16, inChannels: 11, padding });
+          return add(conv2d(as(wide), w, { outChannels: 16, inChannels: 24, padding }), y);
+        }),
       );
     }
 

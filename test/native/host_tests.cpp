@@ -183,7 +183,10 @@ void test_plan_store() {
   const std::string where = folder.path + "/a/b", target = "NVIDIA H0 \"X\"/1 sm_90 cuDNN 9.1.0";
   int told = 0;
   auto tell = [&](const std::string&) { ++told; };
-  const PlanChoice first{false, 11, {{2, 3}, {14, -1}}}, second{true, 0, {}};
+  const PlanChoice first{false, false, 11, {{2, 3}, {14, -1}}}, second{false, true, 0, {}}, product{true, false, 0, {}};
+  ConvolutionShape pointwise = shape_number(4);
+  pointwise.kernel_h = pointwise.kernel_w = 1;
+  pointwise.padding = 0;
   std::string file;
   {
     PlanStore store(where, target, tell);
@@ -192,10 +195,13 @@ void test_plan_store() {
     store.add(shape_number(1), first);
     expect(std::filesystem::exists(file), "the first choice is written at once");
     store.add(shape_number(2), second);
+    store.add(pointwise, product);
   }
   {
     PlanStore store(where, target, tell);
-    expect(store.find(shape_number(1)) == first && store.find(shape_number(2)) == second, "choices come back");
+    expect(store.find(shape_number(1)) == first && store.find(shape_number(2)) == second &&
+               store.find(pointwise) == product,
+           "choices come back");
     expect(!store.find(shape_number(3)), "another shape is not found");
   }
   expect(told == 0, "nothing is told where all is well");
@@ -244,6 +250,13 @@ void test_plan_store() {
     expect(store.find(shape_number(1)) == first && told == 1,
            "a folder that cannot be made is told once, and no error");
   }
+  {
+    PlanStore store(folder.path, target, tell);
+    store.add(shape_number(1), product);
+  }
+  told = 0;
+  expect(!PlanStore(folder.path, target, tell).find(shape_number(1)) && told == 1,
+         "a product for a window that is larger than 1x1 is not taken");
   PlanStore none("", target, tell);
   none.add(shape_number(1), first);
   expect(none.file().empty() && !none.find(shape_number(1)), "without a folder nothing is kept");
@@ -261,7 +274,7 @@ void test_plan_store_writers() {
     if (fork() == 0) {
       PlanStore store(folder.path, "GPU", quiet);
       for (int i = 0; i < kSaves; ++i) {
-        store.add(shape_number(w * 1000 + i + 1), {false, w, {{i, w}}});
+        store.add(shape_number(w * 1000 + i + 1), {false, false, w, {{i, w}}});
         store.save();
         int told = 0;
         PlanStore reader(folder.path, "GPU", [&](const std::string&) { ++told; });
@@ -282,7 +295,7 @@ void test_plan_store_writers() {
   for (int w = 0; w < kWriters; ++w) {
     bool all = true;
     for (int i = 0; i < kSaves; ++i)
-      all = all && store.find(shape_number(w * 1000 + i + 1)) == PlanChoice{false, w, {{i, w}}};
+      all = all && store.find(shape_number(w * 1000 + i + 1)) == PlanChoice{false, false, w, {{i, w}}};
     complete += all;
   }
   expect(complete >= 1, "the file holds all that its last writer knew");

@@ -15,6 +15,8 @@ namespace emulator {
 void run(const char* op, dim3 blocks, dim3 threads, size_t shared, const std::function<void()>& thread);
 // Does work of the stream at once, or puts it into the graph that this thread captures.
 void enqueue(std::function<void()> work);
+// What events measure: how many convolutions were run.
+extern int64_t clock;
 }  // namespace emulator
 
 namespace slimclr::cuda {

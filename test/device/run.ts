@@ -57,7 +57,7 @@ function step(what: string, check: () => string): void {
   writeResults(...summary());
 }
 
-/** Runs a command, its output shown; throws its last line where it fails, returns the last line that matches. */
+/** Runs a command, its output shown; throws or returns its last two lines that match. */
 function run(command: string, args: readonly string[], pattern: RegExp, env: NodeJS.ProcessEnv = {}): string {
   const timeout = Math.max(1000, Math.min(timeLeft(), longestStep));
   const done = spawnSync(command, args, {
@@ -71,7 +71,10 @@ function run(command: string, args: readonly string[], pattern: RegExp, env: Nod
   const output = `${done.stdout}${done.stderr}`;
   console.error(output.slice(-20_000));
   const lines = output.split('\n').filter((line) => pattern.test(line));
-  const last = lines.at(-1)?.trim() ?? '';
+  const last = lines
+    .slice(-2)
+    .map((line) => line.replaceAll('=========', '').trim())
+    .join('; ');
   if (done.error) throw new Error(`stopped after ${(timeout / 1000).toFixed(0)} s: ${done.error.message}`);
   if (done.signal) throw new Error(`ended by ${done.signal} ${last}`);
   if (done.status !== 0) throw new Error(last || `exit code ${String(done.status)}`);
@@ -121,7 +124,9 @@ function sanitize(tool: string): string {
   // The libraries try calls that may fail; those of our own are checked where they are made.
   if (tool === 'memcheck') words.push('--report-api-errors', 'no');
   words.push(process.execPath, mocha, '--config', '.mocharc.device.cjs', '--grep', cases);
-  return run(sanitizer, words, /ERROR SUMMARY|RACECHECK SUMMARY|^tests: /);
+  const says = run(sanitizer, words, /ERROR SUMMARY|RACECHECK SUMMARY|^tests: /);
+  if (!/tests: [1-9]/.test(says)) throw new Error(`no test ran under it: ${says}`);
+  return says;
 }
 
 step('every op against the CPU', () => test(['--config', '.mocharc.device.cjs']));

@@ -58,6 +58,7 @@ export interface NativeAddon {
   disposeRecording(recording: NativeRecording): void;
 
   conv2d(x: T, weight: T, outChannels: number, inChannels: number, stride: number, padding: number): T;
+  packWeights(weights: readonly T[], outChannels: readonly number[], inChannels: readonly number[], dtype: DType): void;
   conv2dBackwardData(dy: T, weight: T, xShape: Shape, stride: number, padding: number): T;
   conv2dBackwardWeight(x: T, dy: T, dweight: T, stride: number, padding: number): void;
   batchNorm(

@@ -153,10 +153,12 @@ export class MoCoV2 implements Method {
   step(xq: Tensor, xk: Tensor, { slim, first = true, last = true, only, lossScale }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
+      this.encoderQ.packWeights(widths.length);
       const queriesOf = (x: Tensor) => ofWidths(widths, only, (i) => this.query(x, i));
       const [q1, q2] = [queriesOf(xq), this.symmetric ? queriesOf(xk) : null];
 
       if (first) ema(values(this.encoderK.parameters()), values(this.encoderQ.parameters()), this.encoderMomentum);
+      this.encoderK.packWeights(1);
       const [k2, k1] = noGrad(() => [this.key(xk), this.symmetric ? this.key(xq) : null]);
 
       let losses = this.contrast(q1, k2);

@@ -108,11 +108,13 @@ export class MoCoV3 implements Method {
   step(x1: Tensor, x2: Tensor, { slim, first = true, only, lossScale }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
+      this.baseEncoder.packWeights(widths.length);
       const query = (x: Tensor, i: number) => l2Normalize(this.predictor.forward(this.baseEncoder.forward(x, i), i));
       const queries = ofWidths(widths, only, (i) => [query(x1, i), query(x2, i)]);
 
       const source = [...this.baseEncoder.parameters().values()];
       if (first) ema([...this.momentumEncoder.parameters().values()], source, this.encoderMomentum);
+      this.momentumEncoder.packWeights(1);
       const [k1, k2] = noGrad(() => [x1, x2].map((x) => l2Normalize(this.momentumEncoder.forward(x, 0))));
 
       const losses = sumLosses(

@@ -70,6 +70,7 @@ export class SimCLR implements Method {
   step(x1: Tensor, x2: Tensor, { slim, only, lossScale }: StepOptions): StepLoss {
     return scope(() => {
       const widths = slim ? this.widths : this.widths.slice(0, 1);
+      this.encoder.packWeights(widths.length);
       const embed = (x: Tensor, i: number) => l2Normalize(this.encoder.forward(x, i));
       const losses = this.contrast(ofWidths(widths, only, (i) => concat([embed(x1, i), embed(x2, i)])));
       backward(losses.loss, lossScale);

@@ -58,6 +58,7 @@ export class Supervised implements Method {
     return scope(() => {
       const { labelSmoothing } = this;
       const widths = slim ? this.widths : this.widths.slice(0, 1);
+      this.encoder.packWeights(widths.length);
       const outputs = ofWidths(widths, only, (i) => {
         const logits = this.encoder.forward(x, i);
         const loss = softmaxCrossEntropy(logits, labels, { labelSmoothing });

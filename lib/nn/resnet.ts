@@ -1,4 +1,4 @@
-import { cast, globalAvgPool2d, maxPool2d, type Device, type DType, type Tensor } from '../tensor';
+import { cast, globalAvgPool2d, maxPool2d, packWeights, type Device, type DType, type Tensor } from '../tensor';
 import { SwitchableBatchNorm } from './batch-norm';
 import { EXPANSION, ResidualBlock, type BlockKind } from './blocks';
 import { SlimmableConv2d, type Size } from './conv';
@@ -137,6 +137,21 @@ export class SlimmableResNet extends Module {
     }
     this.featureDims = channels;
     this.fc = this.addModule('fc', makeHead(head, init, channels, widths, outDim, mlpDim));
+  }
+
+  /**
+   * Makes the convolutions' weights ready for the first `count` widths at once, which {@link forward} does one by one.
+   * For the beginning of a training step: it holds until the weights change.
+   */
+  packWeights(count: number): void {
+    const parameters = this.parameters();
+    const convolutions = [...this.slices()].filter(([, [widest]]) => widest.length === 4);
+    const slices = convolutions.flatMap(([name, byWidth]) =>
+      byWidth.slice(0, count).map(([outChannels, inChannels]) => {
+        return { weight: parameters.get(name)!, outChannels, inChannels };
+      }),
+    );
+    packWeights(slices, this.activations);
   }
 
   /**

@@ -16,7 +16,7 @@ export {
   unsupported,
   type MemoryStats,
 } from './device';
-export { conv2d, type Conv2dOptions } from './ops/conv2d';
+export { conv2d, packWeights, type Conv2dOptions, type Conv2dSlice } from './ops/conv2d';
 export { batchNorm, type BatchNormOptions, type BatchNormParameters } from './ops/batch-norm';
 export { globalAvgPool2d, maxPool2d, type PoolOptions } from './ops/pooling';
 export { linear, type LinearOptions } from './ops/linear';

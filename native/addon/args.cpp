@@ -128,9 +128,9 @@ std::string Args::string(size_t i, const char* name) const {
   return info_[i].As<Napi::String>().Utf8Value();
 }
 
-Shape Args::shape(size_t i, const char* name) const {
-  auto [list, length] = array(i, name, 16);
-  Shape out;
+std::vector<int64_t> Args::integers(size_t i, const char* name, uint32_t most) const {
+  auto [list, length] = array(i, name, most);
+  std::vector<int64_t> out;
   for (uint32_t j = 0; j < length; ++j) out.push_back(to_integer(list.Get(j), op_, name));
   return out;
 }

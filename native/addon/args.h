@@ -42,7 +42,8 @@ class Args {
   double number(size_t i, const char* name) const;
   bool boolean(size_t i, const char* name) const;
   std::string string(size_t i, const char* name) const;
-  Shape shape(size_t i, const char* name) const;
+  std::vector<int64_t> integers(size_t i, const char* name, uint32_t most) const;
+  Shape shape(size_t i, const char* name) const { return integers(i, name, 16); }
   std::vector<float> floats(size_t i, const char* name) const;
   DType dtype(size_t i, const char* name) const;
   Device& device(size_t i) const;

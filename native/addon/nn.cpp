@@ -34,6 +34,11 @@ void init_nn(Napi::Object exports) {
     return wrap(a, ops::conv2d(a.tensor(0, "x"), a.read_only_tensor(1, "weight"), a.integer(2, "outChannels"),
                                a.integer(3, "inChannels"), a.integer(4, "stride"), a.integer(5, "padding")));
   });
+  define(exports, "packWeights", [](const Args& a) {
+    ops::pack_weights(a.read_only_tensors(0, "weights"), a.integers(1, "outChannels", 1 << 20),
+                      a.integers(2, "inChannels", 1 << 20), a.dtype(3, "dtype"));
+    return a.env().Undefined();
+  });
   define(exports, "conv2dBackwardData", [](const Args& a) {
     return wrap(a, ops::conv2d_backward_data(a.tensor(0, "dy"), a.read_only_tensor(1, "weight"), a.shape(2, "xShape"),
                                              a.integer(3, "stride"), a.integer(4, "padding")));

@@ -16,6 +16,12 @@ struct Conv2d {
   int64_t kernel_h, kernel_w, stride, padding;
 };
 
+// What a width uses of a convolution's weight [O, I, kh, kw]: weight[:out_channels, :in_channels].
+struct Conv2dSlice {
+  Tensor weight;
+  int64_t out_channels, in_channels;
+};
+
 struct BatchNorm {
   bool training, relu;
   bool residual_last;  // relu(bn(x)) + residual instead of relu(bn(x) + residual)
@@ -86,6 +92,10 @@ class Backend {
   virtual void fill(const std::vector<Tensor>& tensors, double value) = 0;
   virtual void randn(const Tensor& out, uint64_t seed, uint32_t stream, uint64_t offset, float mean, float std) = 0;
 
+  // Brings slices into the form that convolutions of activations of this type read, all at once. Only saves time: a
+  // convolution does it where it was not done since the weight's last change. None twice, none of weights from within a
+  // recording.
+  virtual void pack_weights(const std::vector<Conv2dSlice>& slices, DType dtype) = 0;
   virtual void conv2d_forward(const Tensor& x, const Tensor& w, const Tensor& y, const Conv2d& p) = 0;
   virtual void conv2d_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, const Conv2d& p) = 0;
   virtual void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Conv2d& p) = 0;

@@ -16,6 +16,9 @@ using Optional = std::optional<Tensor>;
 // Convolution over channel slices: uses weight[:out_channels, :in_channels].
 Tensor conv2d(const Tensor& x, const Tensor& weight, int64_t out_channels, int64_t in_channels, int64_t stride,
               int64_t padding);
+// Slices i, weights[i][:out_channels[i], :in_channels[i]], are made ready for conv2d of activations of this type.
+void pack_weights(const std::vector<Tensor>& weights, const std::vector<int64_t>& out_channels,
+                  const std::vector<int64_t>& in_channels, DType dtype);
 Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Shape& x_shape, int64_t stride,
                             int64_t padding);
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dweight, int64_t stride, int64_t padding);

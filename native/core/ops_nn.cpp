@@ -71,6 +71,22 @@ Shape conv_out_shape(const char* op, const Shape& x, const Conv2d& p) {
 
 }  // namespace
 
+void pack_weights(const std::vector<Tensor>& weights, const std::vector<int64_t>& out_channels,
+                  const std::vector<int64_t>& in_channels, DType dtype) {
+  const char* op = "packWeights";
+  check_range(out_channels.size() == weights.size() && in_channels.size() == weights.size(), op, "expected ",
+              weights.size(), " outChannels and inChannels, one of each per weight, received ", out_channels.size(),
+              " and ", in_channels.size());
+  check_type(is_floating(dtype), op, "expected dtype to be a floating type, received ", name_of(dtype));
+  std::vector<Conv2dSlice> slices;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    check_device(op, weights[i], weights[0]);
+    conv_geometry(op, weights[i], out_channels[i], in_channels[i], 1, 0);
+    slices.push_back({weights[i], out_channels[i], in_channels[i]});
+  }
+  if (!slices.empty()) weights[0].device->backend().pack_weights(slices, dtype);
+}
+
 Tensor conv2d(const Tensor& x, const Tensor& weight, int64_t out_channels, int64_t in_channels, int64_t stride,
               int64_t padding) {
   const char* op = "conv2d";

@@ -41,6 +41,7 @@ class CpuBackend : public Backend {
   void fill(const std::vector<Tensor>& tensors, double value) override;
   void randn(const Tensor& out, uint64_t seed, uint32_t stream, uint64_t offset, float mean, float std) override;
 
+  void pack_weights(const std::vector<Conv2dSlice>&, DType) override {}  // convolutions read the weights themselves
   void conv2d_forward(const Tensor& x, const Tensor& w, const Tensor& y, const Conv2d& p) override;
   void conv2d_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, const Conv2d& p) override;
   void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Conv2d& p) override;

@@ -1,8 +1,8 @@
 // Convolutions over channel slices.
 #include <algorithm>
+#include <functional>
 
 #include "cuda/cuda_backend.h"
-#include "cuda/packed_weight.h"
 
 namespace slimclr::cuda {
 
@@ -128,6 +128,34 @@ const CudaBackend::Way& CudaBackend::way_for(const char* op, const Operands& o) 
   return slot;
 }
 
+PackedSlice CudaBackend::new_packed(const WeightSlice& slice, DType dtype) {
+  const size_t bytes = static_cast<size_t>(slice.packed()) * size_of(dtype);
+  return {std::make_shared<Buffer>(device_.memory_share(), bytes), std::make_shared<bool>(false)};
+}
+
+void CudaBackend::pack_weights(const std::vector<Conv2dSlice>& slices, DType dtype) {
+  const Elem elem = elem_of(dtype);
+  std::vector<PackItem> items;
+  std::vector<std::shared_ptr<bool>> filled;
+  std::vector<std::function<void()>> keep;
+  for (const Conv2dSlice& s : slices) {
+    Buffer& weight = *s.weight.buffer;
+    const int64_t out = s.out_channels, in = s.in_channels;
+    const WeightSlice slice{out, in, s.weight.dim(1), s.weight.dim(2) * s.weight.dim(3), padded(out), padded(in)};
+    if (weight.pool() || find_packed(weight, elem, slice).memory) continue;
+    PackedSlice packed = new_packed(slice, dtype);
+    items.push_back({floats(s.weight), packed.memory->data(), slice, slice.packed()});
+    filled.push_back(packed.filled);
+    keep.push_back([&weight, elem, slice, packed] { keep_packed(weight, elem, slice, packed); });
+  }
+  run_list("packWeights", std::move(items), kNoScratch,
+           [elem, filled = std::move(filled)](const Launch& on, const ListOf<PackItem>& list, void*) {
+             cuda::pack_weights(on, elem, list);
+             for (const std::shared_ptr<bool>& it : filled) *it = true;
+           });
+  for (const auto& it : keep) it();
+}
+
 void CudaBackend::convolve(const char* op, const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p,
                            ConvolutionPass pass) {
   const Precision precision = x.dtype == DType::bf16  ? Precision::bf16
@@ -141,10 +169,7 @@ void CudaBackend::convolve(const char* op, const Tensor& x, const Tensor& y, con
   const bool reads_weight = pass != ConvolutionPass::backward_weights;
   PackedSlice packed = reads_weight ? find_packed(*w.buffer, elem, slice) : PackedSlice{};
   const bool first = !packed.memory;
-  if (first) {
-    const size_t bytes = static_cast<size_t>(slice.packed()) * size_of(x.dtype);
-    packed = {std::make_shared<Buffer>(device_.memory_share(), bytes), std::make_shared<bool>(false)};
-  }
+  if (first) packed = new_packed(slice, x.dtype);
   const Operands operands{shape, slice, elem, x.data(), y.data(), packed.memory->data(), floats(w)};
   const Way& way = way_for(op, operands);
   Buffer workspace = scratch(static_cast<int64_t>(way.workspace_bytes()));

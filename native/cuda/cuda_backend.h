@@ -14,6 +14,7 @@
 #include "cuda/kernels/launch.h"
 #include "cuda/kernels/optimizer.h"
 #include "cuda/kernels/weights.h"
+#include "cuda/packed_weight.h"
 #include "cuda/plan_store.h"
 
 namespace slimclr::cuda {
@@ -53,6 +54,7 @@ class CudaBackend : public Backend {
   void fill(const std::vector<Tensor>& tensors, double value) override;
   void randn(const Tensor& out, uint64_t seed, uint32_t stream, uint64_t offset, float mean, float std) override;
 
+  void pack_weights(const std::vector<Conv2dSlice>& slices, DType dtype) override;
   void conv2d_forward(const Tensor& x, const Tensor& w, const Tensor& y, const Conv2d& p) override;
   void conv2d_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, const Conv2d& p) override;
   void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const Conv2d& p) override;
@@ -143,8 +145,23 @@ class CudaBackend : public Backend {
 
   // The items as a table in device memory; empty ones are left out. scratch_bytes(list) is the memory that
   // task(launch, list, scratch) needs.
-  template <typename Bytes, typename F>
-  void run_list(const char* op, std::vector<ListItem> items, Bytes scratch_bytes, F task);
+  template <typename Item, typename Bytes, typename F>
+  void run_list(const char* op, std::vector<Item> items, Bytes scratch_bytes, F task) {
+    std::erase_if(items, [](const Item& item) { return item.size == 0; });
+    if (items.empty()) return;
+    int64_t chunks = 0;
+    for (Item& item : items) {
+      item.begin = chunks;
+      chunks += chunks_of(item.size);
+    }
+    const size_t bytes = items.size() * sizeof(Item);
+    Buffer table = scratch(static_cast<int64_t>(bytes));
+    upload(op, table.data(), items.data(), bytes);
+    const ListOf<Item> list{static_cast<const Item*>(table.data()), static_cast<int64_t>(items.size()), chunks};
+    Buffer memory = scratch(scratch_bytes(list));
+    run(op, [list, task, memory = memory.data()](const Launch& on) { task(on, list, memory); });
+  }
+  static constexpr auto kNoScratch = [](const auto&) { return int64_t{0}; };
   void run_augment(const char* op, AugmentArgs a, const Tensor& pixels, const Tensor& offsets, const Tensor& sizes,
                    const Tensor& params);
 
@@ -163,6 +180,7 @@ class CudaBackend : public Backend {
     void *x, *y, *packed;
     float* weight;  // all of it, or of its gradient
   };
+  PackedSlice new_packed(const WeightSlice& slice, DType dtype);
   void convolve(const char* op, const Tensor& x, const Tensor& y, const Tensor& w, const Conv2d& p,
                 ConvolutionPass pass);
   void compute(const Launch& on, const Way& way, const Operands& o, void* workspace);

@@ -74,18 +74,20 @@ std::map<std::string, std::string> CudaBackend::info() const {
   const cudaDeviceProp& p = context_->properties();
   int driver = 0;
   cudaDriverGetVersion(&driver);
-  return {{"device", device_.name()},
-          {"name", p.name},
-          {"compute capability", concat(p.major, '.', p.minor)},
-          {"multiprocessors", std::to_string(p.multiProcessorCount)},
-          {"memory", std::to_string(p.totalGlobalMem)},
-          {"driver for CUDA", version_string(driver)},
-          {"CUDA", version_string(CUDART_VERSION)},
-          {"cuDNN", Convolutions::version()},
-          {"cuBLASLt", Gemm::version()},
-          {"convolutions planned", planned()},
-          {"plans kept in", plan_store_.file().empty() ? "no folder" : plan_store_.file()},
-          {"float32 products", tf32_ ? "TF32" : "float32"}};
+  std::map<std::string, std::string> info = {
+      {"device", device_.name()},
+      {"name", p.name},
+      {"compute capability", concat(p.major, '.', p.minor)},
+      {"multiprocessors", std::to_string(p.multiProcessorCount)},
+      {"memory", std::to_string(p.totalGlobalMem)},
+      {"driver for CUDA", version_string(driver)},
+      {"CUDA", version_string(CUDART_VERSION)},
+      {"cuDNN", Convolutions::version()},
+      {"cuBLASLt", Gemm::version()},
+      {"plans kept in", plan_store_.file().empty() ? "no folder" : plan_store_.file()},
+      {"float32 products", tf32_ ? "TF32" : "float32"}};
+  if (!ways_.empty()) info["convolutions planned"] = planned();
+  return info;
 }
 
 bool CudaBackend::supports(DType, std::string*) const { return true; }

@@ -62,35 +62,6 @@ void CudaBackend::distill(const Tensor& student, const Tensor& teacher, const Te
 
 namespace {
 
-// Fills in where the chunks of each item begin; returns their number.
-int64_t place_chunks(std::vector<ListItem>& items) {
-  int64_t chunks = 0;
-  for (ListItem& item : items) {
-    item.begin = chunks;
-    chunks += chunks_of(item.size);
-  }
-  return chunks;
-}
-
-}  // namespace
-
-template <typename Bytes, typename F>
-void CudaBackend::run_list(const char* op, std::vector<ListItem> items, Bytes scratch_bytes, F task) {
-  std::erase_if(items, [](const ListItem& item) { return item.size == 0; });
-  if (items.empty()) return;
-  const int64_t chunks = place_chunks(items);
-  const size_t bytes = items.size() * sizeof(ListItem);
-  Buffer table = scratch(static_cast<int64_t>(bytes));
-  upload(op, table.data(), items.data(), bytes);
-  const List list{static_cast<const ListItem*>(table.data()), static_cast<int64_t>(items.size()), chunks};
-  Buffer memory = scratch(scratch_bytes(list));
-  run(op, [list, task, memory = memory.data()](const Launch& on) { task(on, list, memory); });
-}
-
-namespace {
-
-int64_t no_bytes(const List&) { return 0; }
-
 std::vector<ListItem> items_of(const std::vector<Tensor>& tensors) {
   std::vector<ListItem> items(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
@@ -110,7 +81,7 @@ void CudaBackend::sgd(const std::vector<Tensor>& params, const std::vector<Tenso
     items[i].first = floats(momenta[i]);
     items[i].weight_decay = p.weight_decay[i];
   }
-  run_list("sgd", std::move(items), no_bytes,
+  run_list("sgd", std::move(items), kNoScratch,
            [lr = floats(lr), momentum = static_cast<float>(p.momentum), nesterov = p.nesterov, skip = floats(p.skip)](
                const Launch& on, const List& list, void*) { cuda::sgd(on, list, lr, momentum, nesterov, skip); });
 }
@@ -150,7 +121,7 @@ void CudaBackend::adamw(const std::vector<Tensor>& params, const std::vector<Ten
 }
 
 void CudaBackend::rescale(const std::vector<Tensor>& tensors, double factor) {
-  run_list("rescale", items_of(tensors), no_bytes,
+  run_list("rescale", items_of(tensors), kNoScratch,
            [factor = static_cast<float>(factor)](const Launch& on, const List& list, void*) {
              cuda::rescale(on, list, factor);
            });
@@ -165,7 +136,7 @@ void CudaBackend::clip_grad_norm(const std::vector<Tensor>& grads, double max_no
 
 void CudaBackend::unscale(const std::vector<Tensor>& grads, const Tensor& scale, const Tensor& found) {
   fill({found}, 0);
-  run_list("unscale", items_of(grads), no_bytes,
+  run_list("unscale", items_of(grads), kNoScratch,
            [scale = floats(scale), found = floats(found)](const Launch& on, const List& list, void*) {
              cuda::unscale(on, list, scale, found);
            });
@@ -182,7 +153,7 @@ void CudaBackend::update_scale(const Tensor& scale, const Tensor& good_steps, co
 void CudaBackend::ema(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources, const Tensor& m) {
   std::vector<ListItem> items = items_of(targets);
   for (size_t i = 0; i < targets.size(); ++i) items[i].source = floats(sources[i]);
-  run_list("ema", std::move(items), no_bytes,
+  run_list("ema", std::move(items), kNoScratch,
            [m = floats(m)](const Launch& on, const List& list, void*) { cuda::ema(on, list, m); });
 }
 
@@ -202,7 +173,7 @@ void CudaBackend::fill(const std::vector<Tensor>& tensors, double value) {
       });
     return;
   }
-  run_list("fill", items_of(tensors), no_bytes, [](const Launch& on, const List& list, void*) { zero(on, list); });
+  run_list("fill", items_of(tensors), kNoScratch, [](const Launch& on, const List& list, void*) { zero(on, list); });
 }
 
 void CudaBackend::enqueue(const Tensor& queue, const Tensor& keys, const Tensor& pointer) {

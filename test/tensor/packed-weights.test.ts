@@ -12,6 +12,7 @@ import {
   getDefaultDevice,
   lars,
   memoryStats,
+  packWeights,
   record,
   rescale,
   scope,
@@ -228,10 +229,12 @@ describe(`packed weights on ${getDefaultDevice()}`, () => {
   /**
    * Steps as MoCo's, in two phases by turns: the key encoder moves, both convolve, the query's weight is trained. Between
    * them convolutions and other writes. `touch`: no packed slice is used twice, since other ops are given the weights.
+   * `together`: the slices of a weight are packed in one launch.
    *
    * @returns every result, and the weights
    */
-  const train = (type: DType, { touch, recorded }: { touch: boolean; recorded: boolean }): number[][] => {
+  const train = (type: DType, options: { touch?: boolean; recorded?: boolean; together?: boolean }): number[][] => {
+    const { touch = false, recorded = false, together = false } = options;
     const widths = [1, 0.75, 0.5, 0.25];
     const xs = inputs(type, widths);
     const [query, key] = [random([12, 20, 3, 3], 1), random([12, 20, 3, 3], 2)];
@@ -243,6 +246,10 @@ describe(`packed weights on ${getDefaultDevice()}`, () => {
       ema([key], [query], m);
       fill([gradient], 0);
       pause();
+      if (together) {
+        const slices = active.map((width) => ({ weight: query, outChannels: 12 * width, inChannels: 20 * width }));
+        packWeights([...slices, slices[0], { weight: key, outChannels: 12, inChannels: 20 }], type);
+      }
       const out = [native.conv2d(xs.get(1)!.handle, key.handle, 12, 20, 1, 1)];
       for (let part = 0; part < 2; part++)
         for (const width of active) {
@@ -278,12 +285,31 @@ describe(`packed weights on ${getDefaultDevice()}`, () => {
   for (const type of types)
     it(`give training in ${type} bit for bit what packing at every use gives, recorded or not`, () => {
       scope(() => {
-        const expected = train(type, { touch: true, recorded: false });
+        const expected = train(type, { touch: true });
         expect(expected.flat()).satisfy((all: number[]) => all.every(Number.isFinite));
-        expect(train(type, { touch: false, recorded: false })).eql(expected);
-        expect(train(type, { touch: false, recorded: true })).eql(expected);
+        for (const recorded of [false, true])
+          for (const together of [false, true]) expect(train(type, { recorded, together })).eql(expected);
       });
     });
+
+  it('are packed together where arguments are right, else not at all', () => {
+    scope(() => {
+      const [w, other] = [random([8, 12, 3, 3], 1), random([8, 12], 2)];
+      const pack = (...args: unknown[]) => (native.packWeights as (...args: unknown[]) => void)(...args);
+      const bad: [RegExp, unknown[]][] = [
+        [/expected weight of 4 dimensions/, [[w.handle, other.handle], [8, 8], [12, 12], 'float32']],
+        [/expected outChannels in 1…8 .* received 9/, [[w.handle], [9], [12], 'float32']],
+        [/expected inChannels in 1…12 .* received 0/, [[w.handle], [8], [0], 'float32']],
+        [/one of each per weight, received 1 and 2/, [[w.handle], [8], [12, 12], 'float32']],
+        [/expected dtype to be a floating type, received int32/, [[w.handle], [8], [12], 'int32']],
+        [/expected weights to be an array/, [w.handle, [8], [12], 'float32']],
+        [/expected weights\[0\] to be a tensor/, [[{}], [8], [12], 'float32']],
+        [/expected outChannels to be an integer/, [[w.handle], [0.5], [12], 'float32']],
+      ];
+      for (const [message, args] of bad) expect(() => pack(...args)).throw(message);
+      packWeights([], 'bfloat16');
+    });
+  });
 
   it('of a recording are packed at each replay', () => {
     scope(() => {
@@ -342,6 +368,13 @@ describe(`packed weights on ${getDefaultDevice()}`, () => {
     expect(memoryStats().bytes - before.bytes).equal(kept * 4 * 9 * (16 * 24 + 8 * 16));
     // A key encoder follows the query's weights between their two passes.
     scope(() => ema([zeros(w.shape)], [w], full1(0.5)));
+    expect(packed()).equal(2 * kept);
+    rescale([w], 0.5);
+    expect(memoryStats()).include({ tensors: before.tensors, bytes: before.bytes });
+    const slices = [1, 0.5].map((width) => ({ weight: w, outChannels: 12 * width, inChannels: 20 * width }));
+    packWeights(slices, 'float32');
+    expect(packed()).equal(2 * kept);
+    use(w);
     expect(packed()).equal(2 * kept);
     rescale([w], 0.5);
     expect(memoryStats()).include({ tensors: before.tensors, bytes: before.bytes });

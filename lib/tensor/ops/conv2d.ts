@@ -1,6 +1,6 @@
 import { native } from '../../native';
 import { gradientOf, needsGrad, record } from '../tape';
-import { Tensor } from '../tensor';
+import { Tensor, type DType } from '../tensor';
 
 export interface Conv2dOptions {
   /** Uses `weight[:outChannels, :inChannels]`; default: the whole weight. */
@@ -30,4 +30,28 @@ export function conv2d(x: Tensor, weight: Tensor, options: Conv2dOptions = {}): 
     });
   }
   return y;
+}
+
+/** What a width uses of a convolution's weight: `weight[:outChannels, :inChannels]`. */
+export interface Conv2dSlice {
+  /** [O, I, kh, kw] float32 */
+  weight: Tensor;
+  outChannels: number;
+  inChannels: number;
+}
+
+/**
+ * Brings slices of weights into the form that {@link conv2d} reads, all in one launch, where a device has such a form
+ * (CUDA). It only saves launches: a convolution does it for its own slice where that has changed since.
+ *
+ * @param slices of weights on one device
+ * @param dtype of the activations that will be convolved
+ */
+export function packWeights(slices: readonly Conv2dSlice[], dtype: DType): void {
+  native.packWeights(
+    slices.map((s) => s.weight.handle),
+    slices.map((s) => s.outChannels),
+    slices.map((s) => s.inChannels),
+    dtype,
+  );
 }

@@ -8,25 +8,12 @@ namespace slimclr::cuda {
 
 namespace {
 
-// The entry that holds a chunk; none is empty.
-__device__ const ListItem& item_of(const List& list, int64_t chunk) {
-  int64_t low = 0, high = list.count - 1;
-  while (low < high) {
-    const int64_t middle = (low + high + 1) / 2;
-    if (list.items[middle].begin <= chunk)
-      low = middle;
-    else
-      high = middle - 1;
-  }
-  return list.items[low];
-}
-
 // Calls update(item, element) for every element, unless told to skip; a block takes whole chunks.
 template <typename Update>
 __global__ void list_kernel(List list, Update update, const float* skip) {
   if (skip && *skip != 0) return;
   for (int64_t chunk = blockIdx.x; chunk < list.chunks; chunk += gridDim.x) {
-    const ListItem& item = item_of(list, chunk);
+    const ListItem& item = list.item_of(chunk);
     const int64_t begin = (chunk - item.begin) * kChunk;
     const int64_t end = begin + kChunk < item.size ? begin + kChunk : item.size;
     for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) update(item, i);
@@ -120,7 +107,7 @@ void update_list(const Launch& on, const List& list, Update update, const float*
 // Leaves Σ data² and Σ (source + weight_decay · data)² of every chunk; the second only where there is a source.
 __global__ void squares_kernel(List list, double* partial) {
   for (int64_t chunk = blockIdx.x; chunk < list.chunks; chunk += gridDim.x) {
-    const ListItem& item = item_of(list, chunk);
+    const ListItem& item = list.item_of(chunk);
     const int64_t begin = (chunk - item.begin) * kChunk;
     const int64_t end = begin + kChunk < item.size ? begin + kChunk : item.size;
     double squares = 0, gradients = 0;

@@ -1,13 +1,10 @@
-// Updates over lists of float32 buffers, one launch for all parameters of a model. A list is a table in device memory:
-// each entry says where its chunks of kChunk elements begin among all, so that a block finds its entry by bisection.
+// Updates over lists of float32 buffers, one launch for all parameters of a model.
 #pragma once
 
-#include "core/host_device.h"
 #include "cuda/kernels/launch.h"
+#include "cuda/kernels/list.h"
 
 namespace slimclr::cuda {
-
-constexpr int64_t kChunk = 4096;
 
 // The fields that an update does not use stay null or zero.
 struct ListItem {
@@ -22,12 +19,7 @@ struct ListItem {
   bool adapt = false;  // LARS: whether the rate is
 };
 
-struct List {
-  const ListItem* items = nullptr;  // in device memory
-  int64_t count = 0, chunks = 0;
-};
-
-SLIMCLR_HOST_DEVICE inline int64_t chunks_of(int64_t size) { return (size + kChunk - 1) / kChunk; }
+using List = ListOf<ListItem>;
 
 // skip, of these three: unless null or 0, nothing is done.
 // g = grad + weight_decay · param; mu = momentum · mu + g; param −= lr · (nesterov ? g + momentum · mu : mu)

@@ -6,12 +6,26 @@ namespace slimclr::cuda {
 
 namespace {
 
+// Element i of the packed slice.
+__device__ __forceinline__ float packed_element(const float* weight, const WeightSlice& s, int64_t i) {
+  const int64_t in = i % s.padded_in, tap = i / s.padded_in % s.taps, out = i / s.padded_in / s.taps;
+  return in < s.in && out < s.out ? weight[(out * s.full_in + in) * s.taps + tap] : 0.0f;
+}
+
 template <typename T>
 __global__ void pack_weight_kernel(const float* weight, T* packed, WeightSlice s, int64_t size) {
-  for (int64_t i = grid_index(); i < size; i += grid_stride()) {
-    const int64_t in = i % s.padded_in, tap = i / s.padded_in % s.taps, out = i / s.padded_in / s.taps;
-    const bool inside = in < s.in && out < s.out;
-    packed[i] = from_float<T>(inside ? weight[(out * s.full_in + in) * s.taps + tap] : 0.0f);
+  for (int64_t i = grid_index(); i < size; i += grid_stride()) packed[i] = from_float<T>(packed_element(weight, s, i));
+}
+
+template <typename T>
+__global__ void pack_weights_kernel(ListOf<PackItem> list) {
+  for (int64_t chunk = blockIdx.x; chunk < list.chunks; chunk += gridDim.x) {
+    const PackItem& item = list.item_of(chunk);
+    const int64_t begin = (chunk - item.begin) * kChunk;
+    const int64_t end = begin + kChunk < item.size ? begin + kChunk : item.size;
+    T* packed = static_cast<T*>(item.packed);
+    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
+      packed[i] = from_float<T>(packed_element(item.weight, item.slice, i));
   }
 }
 
@@ -29,6 +43,15 @@ void pack_weight(const Launch& on, const float* weight, Elem elem, void* packed,
   by_elem(elem, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
     launch_flat(on, slice.packed(), pack_weight_kernel<T>, weight, static_cast<T*>(packed), slice, slice.packed());
+  });
+}
+
+void pack_weights(const Launch& on, Elem elem, const ListOf<PackItem>& list) {
+  const int64_t most = static_cast<int64_t>(on.processors) * 8;
+  const dim3 blocks(static_cast<unsigned>(list.chunks < most ? list.chunks : most));
+  by_elem(elem, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    launch(on, blocks, dim3(kThreads), 0, pack_weights_kernel<T>, list);
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/launch.h"
+#include "cuda/kernels/list.h"
 
 namespace slimclr::cuda {
 
@@ -19,6 +20,15 @@ struct WeightSlice {
 
 // packed [padded_out][R · S][padded_in] = the slice, zeros beyond it.
 void pack_weight(const Launch& on, const float* weight, Elem elem, void* packed, const WeightSlice& slice);
+// The same for many slices in one launch.
+struct PackItem {
+  const float* weight;
+  void* packed;
+  WeightSlice slice;
+  int64_t size;  // slice.packed()
+  int64_t begin = 0;
+};
+void pack_weights(const Launch& on, Elem elem, const ListOf<PackItem>& list);
 // weight[:out, :in] += packed, which is float32 or of the activations' type.
 void add_weight_gradient(const Launch& on, Elem elem, const void* packed, float* weight, const WeightSlice& slice);
 

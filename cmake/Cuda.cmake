@@ -1,5 +1,5 @@
 # The CUDA backend: SLIMCLR_HAS_CUDA and cuda_sources; slimclr_add_cuda(TARGET) compiles the kernels into a target.
-# Looked for: nvcc and the headers and libraries of CUDA 12.1 or newer, cuDNN 9 and cuBLASLt, each in CUDA_PATH and CUDNN_ROOT
+# Looked for: nvcc and the headers and libraries of CUDA 12.1 or newer, cuDNN 9.8 or newer and cuBLASLt, each in CUDA_PATH and CUDNN_ROOT
 # (variables or environment), beside the nvcc on PATH, in conda, in NVIDIA's Python wheels (site-packages/nvidia of this
 # folder's .venv, the active environment and the python3 on PATH) and in /usr/local/cuda. cudart is linked statically;
 # cuDNN and cuBLASLt are loaded at run time.
@@ -58,7 +58,7 @@ set(cuda_missing "")
 macro(find_cuda kind variable what)
   unset(${variable} CACHE)
   if(${kind} STREQUAL "file")
-    find_path(${variable} ${ARGN} PATHS ${prefixes} PATH_SUFFIXES include NO_DEFAULT_PATH)
+    find_path(${variable} ${ARGN} PATHS ${prefixes} PATH_SUFFIXES include include/cccl NO_DEFAULT_PATH)
   elseif(${kind} STREQUAL "program")
     find_program(${variable} ${ARGN} PATHS ${prefixes} PATH_SUFFIXES bin NO_DEFAULT_PATH)
   else()
@@ -73,6 +73,7 @@ endmacro()
 find_cuda(program CUDA_NVCC "nvcc" nvcc)
 find_cuda(file CUDA_INCLUDE "CUDA's header cuda_runtime_api.h" cuda_runtime_api.h)
 find_cuda(file CUDA_CRT_INCLUDE "CUDA's header crt/host_defines.h" crt/host_defines.h)
+find_cuda(file CUDA_CCCL_INCLUDE "CUDA's header nv/target" nv/target) # in include/cccl since CUDA 13
 find_cuda(library CUDA_CUDART "CUDA's libcudart_static.a" cudart_static)
 find_cuda(file CUBLAS_INCLUDE "cuBLASLt's header" cublasLt.h)
 find_cuda(file CUDNN_INCLUDE "cuDNN's header" cudnn.h)
@@ -86,13 +87,13 @@ if(NOT cuda_missing)
   string(REPLACE ";" "." cudnn_version "${numbers}")
   if(cuda_version VERSION_LESS 12.1)
     set(cuda_missing "nvcc ${cuda_version} (${CUDA_NVCC}) is too old: 12.1 or newer is needed")
-  elseif(cudnn_version VERSION_LESS 9)
-    set(cuda_missing "cuDNN ${cudnn_version} (${CUDNN_INCLUDE}) is too old: 9 or newer is needed")
+  elseif(cudnn_version VERSION_LESS 9.8) # the first to describe a device that is not there
+    set(cuda_missing "cuDNN ${cudnn_version} (${CUDNN_INCLUDE}) is too old: 9.8 or newer is needed")
   endif()
 endif()
 if(cuda_missing AND NOT SLIMCLR_CUDA STREQUAL "auto")
   message(FATAL_ERROR
-    "SLIMCLR_CUDA=${SLIMCLR_CUDA}, but ${cuda_missing}. Install CUDA 12.1 or newer and cuDNN 9 from\n"
+    "SLIMCLR_CUDA=${SLIMCLR_CUDA}, but ${cuda_missing}. Install CUDA 12.1 or newer and cuDNN 9.8 or newer from\n"
     "  https://developer.nvidia.com/cuda-downloads and https://developer.nvidia.com/cudnn-downloads\n"
     "or NVIDIA's Python wheels into this folder's .venv:\n"
     "  scripts/install-cuda-wheels\n"
@@ -102,10 +103,7 @@ elseif(cuda_missing)
   return()
 endif()
 
-set(cuda_includes "${CUDA_INCLUDE}" "${CUDA_CRT_INCLUDE}" "${CUBLAS_INCLUDE}" "${CUDNN_INCLUDE}")
-if(EXISTS "${CUDA_INCLUDE}/cccl") # <nv/target>, since CUDA 13
-  list(APPEND cuda_includes "${CUDA_INCLUDE}/cccl")
-endif()
+set(cuda_includes "${CUDA_INCLUDE}" "${CUDA_CRT_INCLUDE}" "${CUDA_CCCL_INCLUDE}" "${CUBLAS_INCLUDE}" "${CUDNN_INCLUDE}")
 list(REMOVE_DUPLICATES cuda_includes)
 
 if(SLIMCLR_CUDA STREQUAL "emulate")

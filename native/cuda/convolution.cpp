@@ -56,8 +56,6 @@ void CudaBackend::compute(const Launch& on, const Way& way, const Operands& o, v
 }
 
 CudaBackend::Way CudaBackend::fastest(const char* op, const std::vector<Way>& ways, Operands o) {
-  context_->enter();
-  device_.stream().drain();  // nothing else runs meanwhile, on the device or with the libraries' handles
   const Launch on{op, context_->stream(), processors()};
   // Gradients are added to; the weight's own is not for trials.
   Buffer gradient = scratch(o.slice.out * o.slice.full_in * o.slice.taps * static_cast<int64_t>(sizeof(float)));
@@ -92,6 +90,8 @@ const CudaBackend::Way& CudaBackend::way_for(const char* op, const Operands& o) 
   Way& slot = ways_[shape];
   if (slot) return slot;
   context_->enter();
+  // Nothing else runs meanwhile: trials are timed, and a handle of cuDNN's is for one thread at a time.
+  device_.stream().drain();
   if (const auto choice = autotune_ ? plan_store_.find(shape) : std::nullopt) {
     const Way stored{choice->product, choice->product ? nullptr : convolutions_.plan(shape, *choice)};
     if (stored) slot = fastest(op, {stored}, o);  // none where it does not run, as for want of memory

@@ -144,7 +144,7 @@ const Made& Gemm::State::make(const char* op, const Key& key) {
   int found = 0;
   check(api().heuristic(handle, p->desc, p->b, p->a, p->c, p->c, preference, 1, &result, &found), op,
         "choose an algorithm");
-  if (found == 0)
+  if (found == 0 || result.state != CUBLAS_STATUS_SUCCESS)
     fail(ErrorKind::runtime, op, "cuBLASLt has no algorithm for a product of ", key.m, " x ", key.k, " by ", key.k,
          " x ", key.n);
   p->algorithm = result.algo;

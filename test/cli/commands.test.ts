@@ -158,7 +158,8 @@ describe('slimclr', function () {
 
   describe('eval', () => {
     it('knn prints the accuracy of every width, as JSON and as a table', async () => {
-      const { code, json } = await slimclr('eval', 'knn', '--checkpoint', checkpoint, '--data', data, '--json');
+      const where = ['--checkpoint', checkpoint, '--data', data, '--device', 'cpu'];
+      const { code, json } = await slimclr('eval', 'knn', ...where, '--json');
       expect(code).to.equal(0);
       expect(json.knn).to.deep.equal(result.json.knn);
       const plain = await slimclr('eval', 'knn', '--checkpoint', checkpoint, '--data', data);
@@ -207,7 +208,7 @@ describe('slimclr', function () {
       it(`writes what the network computes at width ${width}`, async () => {
         const output = join(newFolder(), 'y.safetensors');
         const args = ['--checkpoint', checkpoint, '--width', String(width), '--input', input, '--output', output];
-        const { code, json, err } = await slimclr('embed', ...args, '--json');
+        const { code, json, err } = await slimclr('embed', ...args, '--device', 'cpu', '--json');
         expect(code, err).to.equal(0);
         expect(json.shapes).to.deep.equal({ features: [3, 16 * width], embedding: [3, 8] });
 
@@ -343,7 +344,8 @@ describe('slimclr', function () {
         .to.deep.include({ image: 16, baseWidth: 4, imported: json.source })
         .and.not.have.property('step');
 
-      const knn = await slimclr('eval', 'knn', '--checkpoint', output, '--data', data, '--json');
+      const where = ['--checkpoint', output, '--data', data, '--device', 'cpu'];
+      const knn = await slimclr('eval', 'knn', ...where, '--json');
       expect(knn.json.knn).to.deep.equal(result.json.knn);
 
       const cut = async (from: string) => {

@@ -116,6 +116,11 @@ describe(`ops on ${device} against the CPU, seed ${seed}`, () => {
       );
     }
 
+    const chained = [fresh([2, 16, 24, 24]), ...[3, 5, 7].map((k) => fresh([16, 16, k, k], 0.1))];
+    check(`conv2d, ${type}, new shapes while others still run`, most, () =>
+      withGradients(chained, ([x, ...weights]) => weights.reduce((y, w) => conv2d(y, w, { padding: 2 }), as(x))),
+    );
+
     for (const k of [1, 3]) {
       const padding = (k - 1) / 2;
       const inputs = [fresh([2, 24, 6, 5]), fresh([2, 11, 6, 5]), fresh([16, 24, k, k])];

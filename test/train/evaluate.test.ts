@@ -144,7 +144,7 @@ describe('evaluation of a checkpoint', () => {
   after(removeFolders);
 
   it('gives the kNN of the end of training', async () => {
-    const result = await evaluateCheckpoint({ knn: {} }, { checkpoint, data });
+    const result = await evaluateCheckpoint({ knn: {} }, { checkpoint, data, device: 'cpu' });
     expect(result).to.deep.equal({ accuracy: knn, chance: 0.25 });
   });
 

@@ -2,7 +2,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <atomic>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -22,14 +24,31 @@ void put(float* p, int64_t i, float v) { p[i] = v; }
 void put(bf16* p, int64_t i, float v) { p[i] = __float2bfloat16_rn(v); }
 void put(__half* p, int64_t i, float v) { p[i] = __float2half_rn(v); }
 
+// A call that uses cuDNN's handle, which is for one thread at a time.
+class HandleUse {
+ public:
+  explicit HandleUse(std::atomic<int>& users) : users_(users) {
+    if (users_++ == 0) return;
+    --users_;
+    throw std::logic_error("two threads use cuDNN's handle at once");
+  }
+  ~HandleUse() { --users_; }
+  HandleUse(const HandleUse&) = delete;
+
+ private:
+  std::atomic<int>& users_;
+};
+
 class PlainPlan : public ConvolutionPlan {
  public:
-  explicit PlainPlan(const ConvolutionShape& shape) : s_(shape) {}
+  PlainPlan(const ConvolutionShape& shape, std::shared_ptr<std::atomic<int>> users)
+      : s_(shape), users_(std::move(users)) {}
   size_t workspace_bytes() const override { return 64; }
   PlanChoice choice() const override { return {false, false, 1, {{2, 3}}}; }
   void run(void* x, void* w, void* y, void*) const override {
     // For tests of what becomes of the tasks behind it.
     if (s_.kernel_h == 29) throw std::runtime_error("an emulated failure");
+    const HandleUse use(*users_);
     ++emulator::clock;  // so that a product, where there is one, is found faster
     emulator::enqueue([plan = *this, x, w, y] {
       if (plan.s_.precision == Precision::bf16)
@@ -77,23 +96,29 @@ class PlainPlan : public ConvolutionPlan {
   }
 
   ConvolutionShape s_;
+  std::shared_ptr<std::atomic<int>> users_;
 };
 
 }  // namespace
 
-struct Convolutions::State {};
-Convolutions::Convolutions(cudaStream_t) {}
+struct Convolutions::State {
+  std::shared_ptr<std::atomic<int>> users = std::make_shared<std::atomic<int>>(0);  // of the handle
+};
+Convolutions::Convolutions(cudaStream_t) : state_(std::make_unique<State>()) {}
 Convolutions::~Convolutions() = default;
 std::string Convolutions::version() { return "emulated"; }
 std::string to_string(const ConvolutionShape&) { return "a convolution"; }
 // Two, so that one must be chosen.
 std::vector<std::shared_ptr<ConvolutionPlan>> Convolutions::plans(const ConvolutionShape& shape, size_t most,
                                                                   std::string*) const {
-  return std::vector<std::shared_ptr<ConvolutionPlan>>(most < 2 ? 1 : 2, std::make_shared<PlainPlan>(shape));
+  const HandleUse use(*state_->users);
+  return std::vector<std::shared_ptr<ConvolutionPlan>>(most < 2 ? 1 : 2,
+                                                       std::make_shared<PlainPlan>(shape, state_->users));
 }
 
 std::shared_ptr<ConvolutionPlan> Convolutions::plan(ConvolutionShape shape, const PlanChoice&) const {
-  return std::make_shared<PlainPlan>(shape);
+  const HandleUse use(*state_->users);
+  return std::make_shared<PlainPlan>(shape, state_->users);
 }
 
 struct Gemm::State {};

@@ -242,6 +242,10 @@ const plausible: Record<string, () => Args> = {
     const c = convolution();
     return [activation(c.x, c.dtype), f32(c.weight), c.y[1], c.x[1], c.stride, c.padding];
   },
+  packWeights: () => {
+    const used = Array.from({ length: int(0, 3) }, () => convolution());
+    return [used.map((c) => f32(c.weight)), used.map((c) => c.y[1]), used.map((c) => c.x[1]), floating()];
+  },
   conv2dBackwardData: () => {
     const c = convolution();
     return [activation(c.y, c.dtype), f32(c.weight), c.x, c.stride, c.padding];

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { MoCoV2, MoCoV3, SimCLR, Supervised, type Method } from '../../lib/methods';
 import { getDefaultDevice, randn, record, scope, sgd, full, synchronize, tensor, zeros } from '../../lib/tensor';
 
-const tiny = { arch: 'resnet20', baseWidth: 4, widths: [1, 0.5], precision: 'bf16' } as const;
+const tiny = { arch: 'resnet20', baseWidth: 4, widths: [1, 0.75, 0.5, 0.25], precision: 'bf16' } as const;
 const methods: Record<string, { make: () => Method; packs: number }> = {
   'moco-v2': { make: () => new MoCoV2({ ...tiny, dim: 6, queueSize: 10 }), packs: 2 },
   'moco-v3': { make: () => new MoCoV3({ ...tiny, dim: 6, mlpDim: 8 }), packs: 2 },

@@ -145,6 +145,11 @@ function results(rows: readonly Row[], measured: Kernels): [string, object, stri
 }
 
 async function main(): Promise<void> {
+  const chosen = runs.filter(({ options: { arch } }) => arch.includes(options.only));
+  if (chosen.length === 0) throw new Error(`--only names resnet50, resnet18 or resnet20, received ${options.only}`);
+  if (!Number.isSafeInteger(steps) || steps < 1) {
+    throw new Error(`--steps is a number from 1 up, received ${String(options.steps)}`);
+  }
   const kernels = await benchKernels(device, rehearse ? 1 / 8192 : 1);
   const loss = await benchTheLoss();
   const rows = [loss];
@@ -155,7 +160,7 @@ async function main(): Promise<void> {
   const { batch, queue, dim } = runs[0].options;
   const lossWords = ['loss', '--batch', String(batch), '--queue', String(queue), '--dim', String(dim)];
   const nets: Awaited<ReturnType<typeof benchSteps>>[] = [];
-  for (const run of runs.filter(({ options: { arch } }) => arch.includes(options.only))) {
+  for (const run of chosen) {
     nets.push(await benchSteps(run));
     rows.push(...nets.at(-1)!.rows);
     save();

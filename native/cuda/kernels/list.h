@@ -18,6 +18,12 @@ struct ListOf {
   const Item* items = nullptr;  // in device memory
   int64_t count = 0, chunks = 0;
 
+  // Of a launch: each takes a chunk, or several in turn where there are many.
+  unsigned blocks(int processors) const {
+    const int64_t most = static_cast<int64_t>(processors) * 8;
+    return static_cast<unsigned>(chunks < most ? chunks : most);
+  }
+
   // The entry that holds a chunk.
   SLIMCLR_HOST_DEVICE const Item& item_of(int64_t chunk) const {
     int64_t low = 0, high = count - 1;

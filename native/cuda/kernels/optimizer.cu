@@ -97,9 +97,7 @@ struct Zero {
 template <typename Update>
 void update_list(const Launch& on, const List& list, Update update, const float* skip = nullptr) {
   if (list.chunks == 0) return;
-  const int64_t most = static_cast<int64_t>(on.processors) * 8;
-  launch(on, dim3(static_cast<unsigned>(list.chunks < most ? list.chunks : most)), dim3(kThreads), 0,
-         list_kernel<Update>, list, update, skip);
+  launch(on, dim3(list.blocks(on.processors)), dim3(kThreads), 0, list_kernel<Update>, list, update, skip);
 }
 
 // ---- norms: the sums of squares of every chunk, then of every item or of all, in their order
@@ -167,9 +165,7 @@ __global__ void adamw_rates_kernel(List list, const float* lr, double beta1, dou
 int64_t partial_bytes(const List& list) { return 2 * list.chunks * static_cast<int64_t>(sizeof(double)); }
 
 void sum_squares(const Launch& on, const List& list, double* partial) {
-  const int64_t most = static_cast<int64_t>(on.processors) * 8;
-  launch(on, dim3(static_cast<unsigned>(list.chunks < most ? list.chunks : most)), dim3(kThreads), 0, squares_kernel,
-         list, partial);
+  launch(on, dim3(list.blocks(on.processors)), dim3(kThreads), 0, squares_kernel, list, partial);
 }
 
 __global__ void update_scale_kernel(float* scale, int64_t* good_steps, const float* found, float growth, float backoff,

@@ -47,11 +47,9 @@ void pack_weight(const Launch& on, const float* weight, Elem elem, void* packed,
 }
 
 void pack_weights(const Launch& on, Elem elem, const ListOf<PackItem>& list) {
-  const int64_t most = static_cast<int64_t>(on.processors) * 8;
-  const dim3 blocks(static_cast<unsigned>(list.chunks < most ? list.chunks : most));
   by_elem(elem, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
-    launch(on, blocks, dim3(kThreads), 0, pack_weights_kernel<T>, list);
+    launch(on, dim3(list.blocks(on.processors)), dim3(kThreads), 0, pack_weights_kernel<T>, list);
   });
 }
 
